@@ -1,0 +1,65 @@
+"""ModelEngine's client: ask port 9527 for a model by name, and chat with whoever serves it.
+
+The names below are loaded when they are first used, so that `import modelengine` and the CLI's help stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelengine.aio import AsyncChatClient, AsyncNameServerClient, AsyncStream
+    from modelengine.client import ChatClient, NameServerClient, Stream
+    from modelengine.errors import ModelEngineError
+    from modelengine.protocol import (
+        ChatChunk,
+        ChatOptions,
+        ChatRequest,
+        ChatResponse,
+        Message,
+        ServerInfo,
+        ServerResponse,
+    )
+
+__all__ = [
+    "AsyncChatClient",
+    "AsyncNameServerClient",
+    "AsyncStream",
+    "ChatChunk",
+    "ChatClient",
+    "ChatOptions",
+    "ChatRequest",
+    "ChatResponse",
+    "Message",
+    "ModelEngineError",
+    "NameServerClient",
+    "ServerInfo",
+    "ServerResponse",
+    "Stream",
+]
+
+__version__ = version("modelengine")
+
+_HOMES = {
+    "modelengine.aio": ("AsyncChatClient", "AsyncNameServerClient", "AsyncStream"),
+    "modelengine.client": ("ChatClient", "NameServerClient", "Stream"),
+    "modelengine.errors": ("ModelEngineError",),
+    "modelengine.protocol": (
+        "ChatChunk",
+        "ChatOptions",
+        "ChatRequest",
+        "ChatResponse",
+        "Message",
+        "ServerInfo",
+        "ServerResponse",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

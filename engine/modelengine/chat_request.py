@@ -1,0 +1,43 @@
+"""From what a caller has at hand (plain dicts) to a ChatRequest. The server checks bounds; here only names are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from modelengine import errors
+from modelengine.protocol import ChatOptions, ChatRequest, Message
+
+Record = TypeVar("Record")
+
+
+def chat_request(
+    name: str,
+    messages: Sequence[Message | Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    options: ChatOptions | Mapping[str, Any] | None,
+    stream: bool,
+) -> ChatRequest:
+    """Raises InvalidRequest naming a field that the protocol does not have."""
+    return ChatRequest(
+        model=name,
+        messages=tuple(_record(Message, message, f"messages[{i}]") for i, message in enumerate(messages)),
+        tools=None if tools is None else tuple(dict(tool) for tool in tools),
+        options=ChatOptions() if options is None else _record(ChatOptions, options, "options"),
+        stream=stream,
+    )
+
+
+def _record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
+    if isinstance(given, cls):
+        return given
+    assert isinstance(given, Mapping)
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # both are dataclasses
+    unknown = sorted(set(given) - fields)
+    if unknown:
+        raise errors.InvalidRequest(f"{where}.{unknown[0]}: unknown; known are {', '.join(sorted(fields))}")
+    try:
+        return cls(**given)
+    except TypeError as failure:
+        raise errors.InvalidRequest(f"{where}: {failure}") from failure

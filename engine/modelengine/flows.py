@@ -1,0 +1,242 @@
+"""What each client call sends and how its answer is read: generators without a socket.
+
+A flow yields an effect (send this, open that stream, pause), is sent the outcome, and returns the call's result.
+Failures of the transport are thrown into it. `client.py` drives the flows with blocking sockets, `aio.py` with
+asyncio; so retries, waiting and the reading of answers are written once, here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from modelengine import errors, wire
+from modelengine.protocol import (
+    DEFAULT_PORT,
+    ChatChunk,
+    ChatRequest,
+    ChatResponse,
+    EngineMethod,
+    NameServerMethod,
+    ServerInfo,
+    from_json,
+    to_json,
+)
+
+HOST_VARIABLE = "MODELENGINE_HOST"
+CALL_TIMEOUT_S = 10.0
+# One long-poll of `wait`; shorter than what a proxy on the way would cut.
+WAIT_POLL_S = 20.0
+RETRY_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """POST `body` and read the whole answer; its outcome is the `msg` of the envelope."""
+
+    url: str
+    body: Mapping[str, Any]
+    timeout_s: float = CALL_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """POST `body` and leave the answer open; its outcome is a stream of `msg` values. `timeout_s` is per read."""
+
+    url: str
+    body: Mapping[str, Any]
+    timeout_s: float = CALL_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: float
+
+
+Effect = Send | Open | Pause
+Result = TypeVar("Result")
+Part = TypeVar("Part", covariant=True)
+Flow = Generator[Effect, Any, Result]
+
+
+def base_url(host: str | None) -> str:
+    """The name server's URL from an argument, else `MODELENGINE_HOST`, else localhost:9527.
+
+    Accepts `host`, `host:port`, `[v6]:port` and `http://host:port`; raises InvalidRequest for anything else.
+    """
+    given = host or os.environ.get(HOST_VARIABLE) or f"127.0.0.1:{DEFAULT_PORT}"
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise errors.InvalidRequest(f"host: expected HOST, HOST:PORT or http://HOST:PORT, got {given!r}")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default_port = DEFAULT_PORT if parts.scheme == "http" else 443
+    return f"{parts.scheme}://{name}:{port or default_port}{parts.path.rstrip('/')}"
+
+
+def nameserver(
+    base: str, method: NameServerMethod, data: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S
+) -> Flow[Any]:
+    return (yield Send(f"{base}/nameserver/{method}", data, timeout_s))
+
+
+def get_services(base: str, protocol: str, name: str) -> Flow[list[ServerInfo]]:
+    msg = yield from nameserver(base, NameServerMethod.GET_SERVICES, {"protocol": protocol, "name": name})
+    return [from_json(ServerInfo, service) for service in msg["services"]]
+
+
+def get_service_names(base: str, protocol: str) -> Flow[list[str]]:
+    msg = yield from nameserver(base, NameServerMethod.GET_SERVICE_NAMES, {"protocol": protocol})
+    return list(msg["service_names"])
+
+
+def wait_service_available(
+    base: str, protocol: str, name: str, timeout_s: float, clock: Callable[[], float] = time.monotonic
+) -> Flow[list[ServerInfo]]:
+    """Waits for the name; a name server that is away or restarting is waited for as well. Raises WaitTimeout."""
+    deadline = clock() + timeout_s
+    while (left := deadline - clock()) > 0:
+        poll_s = min(left, WAIT_POLL_S)
+        try:
+            query = {"protocol": protocol, "name": name, "timeout_s": poll_s}
+            msg = yield from nameserver(base, NameServerMethod.WAIT, query, CALL_TIMEOUT_S + poll_s)
+            return [from_json(ServerInfo, service) for service in msg["services"]]
+        except errors.WaitTimeout:
+            continue
+        except errors.ConnectionFailed:
+            yield Pause(min(RETRY_PAUSE_S, max(0.0, deadline - clock())))
+    raise errors.WaitTimeout(f"{name!r} is not available after {timeout_s:g} s (name server {base})")
+
+
+def on_an_engine(
+    base: str,
+    protocol: str,
+    name: str,
+    make_effect: Callable[[ServerInfo], Effect],
+    shuffle: Callable[[list[Any]], None],
+) -> Flow[Any]:
+    """Carries the effect out on one replica of the name, chosen at random, as the seed does.
+
+    Another replica is tried only while nothing of the answer has come: nobody answers, or it is full or stopping.
+    A replica that nobody answers at is reported to the name server at once.
+    Raises NotFound for an unknown name, else what the last replica said.
+    """
+    services = yield from get_services(base, protocol, name)
+    if not services:
+        raise errors.unknown_name("model", name, (yield from get_service_names(base, protocol)))
+    shuffle(services)
+    failure: errors.ModelEngineError | None = None
+    for service in services:
+        try:
+            return (yield make_effect(service))
+        except errors.ConnectionFailed as dead:
+            failure = dead
+            yield from report(base, service)
+        except (errors.Busy, errors.Unavailable) as refused:
+            failure = refused
+    assert failure is not None
+    raise failure
+
+
+def report(base: str, service: ServerInfo) -> Flow[None]:
+    """Tells the name server that nobody answers there. Its own absence is no news: the lease ends anyway."""
+    try:
+        yield from nameserver(base, NameServerMethod.REPORT, to_json(service))
+    except errors.ModelEngineError:
+        return
+
+
+def engine_call(base: str, protocol: str, name: str, method: EngineMethod) -> Flow[Any]:
+    return (
+        yield from on_an_engine(base, protocol, name, lambda at: Send(f"{at.url}/engine/{method}", {"model": name}))
+    )
+
+
+def chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[ChatResponse]:
+    msg = yield from on_an_engine(
+        base, "chat", request.model, lambda at: Send(_inference(at), to_json(request), timeout_s)
+    )
+    return from_json(ChatResponse, msg)
+
+
+def open_chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[Any]:
+    return (
+        yield from on_an_engine(
+            base, "chat", request.model, lambda at: Open(_inference(at), to_json(request), timeout_s)
+        )
+    )
+
+
+def _inference(at: ServerInfo) -> str:
+    return f"{at.url}/engine/{EngineMethod.INFERENCE}"
+
+
+def register(base: str, service: ServerInfo) -> Flow[dict[str, Any]]:
+    return dict((yield from nameserver(base, NameServerMethod.REGISTER, to_json(service))))
+
+
+def deregister(base: str, service: ServerInfo) -> Flow[bool]:
+    return bool((yield from nameserver(base, NameServerMethod.DEREGISTER, to_json(service)))["founded"])
+
+
+def open_watch(base: str, protocol: str | None, name: str | None, timeout_s: float) -> Flow[Any]:
+    query = {key: value for key, value in (("protocol", protocol), ("name", name)) if value is not None}
+    return (yield Open(f"{base}/nameserver/{NameServerMethod.WATCH}", query, timeout_s))
+
+
+class PartsReader(Protocol[Part]):
+    """Bytes in, parts out. `end` is called when the connection has ended, and says whether it may."""
+
+    def feed(self, data: bytes) -> Sequence[Part]: ...
+    def end(self) -> None: ...
+
+
+class ChatParts:
+    """Reads the bytes of a chat stream as parts. Both clients use it: they only bring the bytes."""
+
+    def __init__(self) -> None:
+        self._lines = wire.LineDecoder()
+        self.done = False
+
+    def feed(self, data: bytes) -> list[ChatChunk]:
+        """The parts that these bytes complete; raises the error that an error line carries."""
+        parts = [from_json(ChatChunk, wire.unwrap(envelope)) for envelope in self._lines.feed(data)]
+        self.done = self.done or any(part.done for part in parts)
+        return parts
+
+    def end(self) -> None:
+        """The connection ended. Raises StreamBroken unless the final part had come: an end is never silent."""
+        if not self.done:
+            raise errors.StreamBroken("the engine's answer stopped before its final part")
+
+
+class WatchParts:
+    """Reads the bytes of a watch as full lists of services."""
+
+    def __init__(self) -> None:
+        self._lines = wire.LineDecoder()
+
+    def feed(self, data: bytes) -> list[list[ServerInfo]]:
+        snapshots = [wire.unwrap(envelope) for envelope in self._lines.feed(data)]
+        return [[from_json(ServerInfo, service) for service in snapshot["services"]] for snapshot in snapshots]
+
+    def end(self) -> None:
+        raise errors.StreamBroken("the name server ended the watch; open it again")
+
+
+def read_reply(status: int, body: bytes, url: str) -> Any:
+    """The `msg` of a whole answer. Raises the error that it carries, whatever the status says."""
+    try:
+        return wire.unwrap(wire.decode(body))
+    except errors.StreamBroken as foreign:
+        raise errors.ConnectionFailed(
+            f"{url} answers, but not as a ModelEngine server (HTTP {status}): {foreign.message}"
+        ) from foreign

@@ -1,0 +1,211 @@
+"""The native protocol as data: what the name server, an engine and a client say to each other.
+
+Frozen dataclasses of the standard library. The HTTP doors validate them (FastAPI reads the bounds from the
+annotations), the client fills them from JSON with `from_json`, which ignores fields that a newer server has added.
+Every bound and default of the protocol stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+
+DEFAULT_PORT = 9527
+DEFAULT_MAX_NEW_TOKENS = 512
+MAX_SEED = 2**63 - 1
+
+# Requests refuse fields they do not know: a misspelt option must not be silently without effect.
+STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
+
+Name = Annotated[str, MinLen(1), MaxLen(256)]
+Record = TypeVar("Record")
+
+
+class NameServerMethod(StrEnum):
+    """The calls of the name server: `POST /nameserver/<method>`."""
+
+    DEREGISTER = "deregister"
+    GET_SERVICE_NAMES = "get_service_names"
+    GET_SERVICES = "get_services"
+    INFO = "info"
+    REGISTER = "register"
+    REPORT = "report"
+    SUPPORT_METHODS = "support_methods"
+    WAIT = "wait"
+    WATCH = "watch"
+
+
+class EngineMethod(StrEnum):
+    """The calls of an engine, and of the front door on its behalf: `POST /engine/<method>`."""
+
+    INFERENCE = "inference"
+    INFO = "info"
+    SUPPORT_METHODS = "support_methods"
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Where one replica of a name answers."""
+
+    name: Name
+    host: Name
+    port: Annotated[int, Ge(1), Le(65535)]
+    protocol: Name = "chat"
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    name: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: str | None = None
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """How to generate. What is not given comes from the model's own generation config.
+
+    `temperature` 0 is greedy. `seed` makes a sampled answer repeatable: the noise of token i is a function of
+    (seed, i) alone. `max_tokens` is another name for `max_new_tokens`.
+    """
+
+    max_new_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    temperature: Annotated[float, Ge(0), Le(5)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(-1)] | None = None
+    min_p: Annotated[float, Ge(0), Le(1)] | None = None
+    repetition_penalty: Annotated[float, Gt(0), Le(10)] | None = None
+    presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    stop: (
+        Annotated[str, MinLen(1), MaxLen(256)]
+        | Annotated[tuple[Annotated[str, MinLen(1), MaxLen(256)], ...], MaxLen(16)]
+        | None
+    ) = None
+    seed: Annotated[int, Ge(0), Le(MAX_SEED)] | None = None
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+    @property
+    def token_limit(self) -> int:
+        return self.max_new_tokens or self.max_tokens or DEFAULT_MAX_NEW_TOKENS
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    model: Name
+    messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
+    tools: Annotated[tuple[dict[str, Any], ...], MaxLen(256)] | None = None
+    options: ChatOptions = field(default_factory=ChatOptions)
+    stream: bool = True
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResponse:
+    """A whole answer. `prompt_length` and `response_length` count tokens; the end-of-turn token is not counted."""
+
+    model: str
+    prompt_length: int
+    response_length: int
+    finish_reason: str
+    content: str
+    id: str = field(default="", repr=False)
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
+    prompt_tokens: int = field(default=0, repr=False)
+    completion_tokens: int = field(default=0, repr=False)
+    total_tokens: int = field(default=0, repr=False)
+    seed: int | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk:
+    """One part of a streamed answer; the last has `done` true, no content, and the reason why it ended.
+
+    `index` is the position of the part's first token in the answer, `token_ids` the tokens that its text came from.
+    """
+
+    model: str
+    prompt_length: int
+    response_length: int
+    finish_reason: str | None
+    content: str | None
+    done: bool
+    id: str = field(default="", repr=False)
+    index: int = field(default=0, repr=False)
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
+    prompt_tokens: int | None = field(default=None, repr=False)
+    completion_tokens: int | None = field(default=None, repr=False)
+    total_tokens: int | None = field(default=None, repr=False)
+    seed: int | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerResponse:
+    """The envelope of every answer, as it is shown to people."""
+
+    state: Literal["ok", "error"]
+    msg: Any
+
+
+@cache
+def _field_names(cls: type[Any]) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(cls))
+
+
+def from_json(cls: type[Record], data: Mapping[str, Any]) -> Record:
+    """Fills the dataclass `cls` from decoded JSON; fields that `cls` does not know are additions, and ignored."""
+    known = _field_names(cls)
+    return cls(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
+    )
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """The dataclass as plain data. A field that has a default and is None is left out; required fields always stand."""
+    return {
+        f.name: _plain(value)
+        for f in dataclasses.fields(record)
+        if (value := getattr(record, f.name)) is not None or not _has_default(f)
+    }
+
+
+def _has_default(f: dataclasses.Field[Any]) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""The engine: one model, one process, HTTP. It knows nothing of Kubernetes."""
