@@ -96,9 +96,8 @@ class PortTaken(ModelEngineError):
     code = "port_taken"
 
 
-BY_CODE: Mapping[str, type[ModelEngineError]] = {
-    error.code: error for error in (ModelEngineError, *ModelEngineError.__subclasses__())
-}
+_CLASSES: tuple[type[ModelEngineError], ...] = (ModelEngineError, *ModelEngineError.__subclasses__())
+BY_CODE: Mapping[str, type[ModelEngineError]] = {cls.code: cls for cls in _CLASSES}
 
 
 def unknown_name(kind: str, asked: str, known: Iterable[str]) -> NotFound:

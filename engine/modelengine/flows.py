@@ -121,7 +121,7 @@ def on_an_engine(
     protocol: str,
     name: str,
     make_effect: Callable[[ServerInfo], Effect],
-    shuffle: Callable[[list[Any]], None],
+    shuffle: Callable[[list[Any]], None] = random.shuffle,
 ) -> Flow[Any]:
     """Carries the effect out on one replica of the name, chosen at random, as the seed does.
 

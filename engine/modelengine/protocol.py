@@ -178,13 +178,13 @@ class ServerResponse:
 
 
 @cache
-def _field_names(cls: type[Any]) -> frozenset[str]:
+def _field_names(cls: Any) -> frozenset[str]:
     return frozenset(f.name for f in dataclasses.fields(cls))
 
 
 def from_json(cls: type[Record], data: Mapping[str, Any]) -> Record:
     """Fills the dataclass `cls` from decoded JSON; fields that `cls` does not know are additions, and ignored."""
-    known = _field_names(cls)
+    known = _field_names(cls)  # type: ignore[arg-type]  # a class is hashable
     return cls(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
     )

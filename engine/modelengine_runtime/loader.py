@@ -1,0 +1,136 @@
+"""Loads a checked folder into a runner and a tokenizer, and says in one line what went wrong where it can't."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from modelengine.errors import ModelLoadError
+from modelengine_runtime import machine, prepacked, runner
+from modelengine_runtime.loop import Runner
+
+log = logging.getLogger(__name__)
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run, and the facts that `info` tells about it."""
+
+    runner: Runner
+    tokenizer: Any
+    architecture: str
+    parameters: int
+    context_length: int
+    dtype: str
+    device: str
+    stop_tokens: frozenset[int]
+    generation_defaults: Mapping[str, Any]
+    kv_bytes_per_token: int
+
+
+def load(folder: Path, *, device: str = "auto", dtype: str = "auto", max_context: int = 0) -> LoadedModel:
+    """Raises ModelLoadError. `max_context` 0 takes what the model was made for."""
+    where = choose_device(device)
+    torch.set_num_threads(machine.cpu_limit())
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = _read_weights(folder, config, choose_dtype(dtype, config, where), where)
+    except Exception as failure:  # Foreign code reading foreign files raises anything; the user needs one line.
+        raise ModelLoadError(f"model folder {folder}: {_first_line(failure)}") from failure
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
+    parameters = model.num_parameters()
+    chosen = runner.choose(model)
+    if isinstance(chosen, runner.PackedRunner) and not _speed_up(model):
+        model = _read_weights(folder, config, model.dtype, where)
+        chosen = runner.choose(model)
+    return LoadedModel(
+        runner=chosen,
+        tokenizer=tokenizer,
+        architecture=type(model).__name__,
+        parameters=parameters,
+        context_length=_context_length(config, max_context),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=where,
+        stop_tokens=_stop_tokens(model, tokenizer),
+        generation_defaults=model.generation_config.to_dict(),
+        kv_bytes_per_token=_kv_bytes_per_token(config, model.dtype, where),
+    )
+
+
+def choose_device(asked: str) -> str:
+    """`auto` is the GPU where there is one. Raises ModelLoadError for a GPU that is not there."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelLoadError(f"device {asked!r}: torch sees no CUDA device; use 'auto' or 'cpu'")
+    return asked
+
+
+def choose_dtype(asked: str, config: Any, device: str) -> torch.dtype:
+    """`auto` is the checkpoint's own type, but for a CPU never one that it can only emulate: then float32."""
+    if asked != "auto":
+        return DTYPES[asked]
+    stored: torch.dtype = getattr(config.get_text_config(), "dtype", None) or torch.float32
+    if device == "cpu" and (stored == torch.float16 or not machine.has_fast_bfloat16()):
+        return torch.float32
+    return stored
+
+
+def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
+    )
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
+
+
+def _speed_up(model: PreTrainedModel) -> bool:
+    """Prepacks the linear layers where that helps. False when the model can't live with it, and is spoilt by it."""
+    if model.device.type != "cpu" or not prepacked.is_available(model.dtype):
+        return True
+    reference = runner.packed_logits(model)
+    count = prepacked.prepack(model)
+    reason = runner.why_not_packed(model, reference)
+    log.info("prepacked %d linear layers%s", count, f"; undone: {reason}" if reason else "")
+    return reason is None
+
+
+def _context_length(config: Any, max_context: int) -> int:
+    own = int(getattr(config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT)
+    return min(own, max_context) if max_context else own
+
+
+def _stop_tokens(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: what the generation config lists, and the tokenizer's end of text."""
+    configured = model.generation_config.eos_token_id
+    listed = [configured] if isinstance(configured, int) else list(configured or ())
+    own = tokenizer.eos_token_id
+    return frozenset(listed if own is None else [*listed, own])
+
+
+def _kv_bytes_per_token(config: Any, dtype: torch.dtype, device: str) -> int:
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    width = 4 if device == "cpu" else dtype.itemsize
+    return int(text.num_hidden_layers * heads * head_dim * 2 * width)
+
+
+def _first_line(failure: Exception) -> str:
+    lines = str(failure).strip().splitlines()
+    return lines[0] if lines else type(failure).__name__

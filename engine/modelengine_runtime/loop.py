@@ -1,0 +1,153 @@
+"""The step thread: schedule, run, deliver. It owns the scheduler and the runner; others only send it mail.
+
+Cancelling is mail like any other. The HTTP side never waits for a step: `submit` and `abort` return at once, and each
+sequence's `deliver` carries its events back.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelengine import errors
+from modelengine_runtime.scheduler import Chunk, Scheduler
+from modelengine_runtime.sequence import ChatSequence, Failure, Status
+
+log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """What the loop needs of a model. Running the same chunks again after a failure must be harmless."""
+
+    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+        """Takes the chunks in; for each that samples, the token that follows it."""
+
+    def release(self, sequence: ChatSequence) -> None:
+        """Forgets the sequence's cache; called once for each sequence that ever ran."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Requests by how they ended, since the start."""
+
+    finished: int = 0
+    aborted: int = 0
+    failed: int = 0
+
+
+class StepLoop:
+    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
+        self.counters = Counters()
+        self._scheduler = scheduler
+        self._runner = runner
+        self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
+
+    @property
+    def running(self) -> int:
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._scheduler.waiting) + self._mail.qsize()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, sequence: ChatSequence) -> None:
+        """Hands the sequence over; a full queue reaches it as a Failure. Thread-safe."""
+        self._mail.put(lambda: self._add(sequence))
+
+    def abort(self, sequence: ChatSequence) -> None:
+        """Stops the sequence and frees its place, in the next step. Harmless for one that has ended. Thread-safe."""
+        self._mail.put(lambda: self._abort(sequence))
+
+    def stop(self) -> None:
+        """Ends the thread; what still runs fails with Unavailable. Returns when the thread has ended."""
+        self._mail.put(self._stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            chunks = self._scheduler.plan()
+            if chunks:
+                self._deliver(chunks, self._compute(chunks))
+            self._read_mail(wait=not chunks)
+        for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+            self._fail(sequence, errors.Unavailable("the engine is stopping"))
+
+    def _read_mail(self, wait: bool) -> None:
+        if wait:
+            self._mail.get()()
+        while not self._mail.empty():
+            self._mail.get()()
+
+    def _compute(self, chunks: Sequence[Chunk]) -> list[int | Exception | None]:
+        """The runner's tokens. When a step fails, each chunk runs alone, so that the error reaches only its request."""
+        try:
+            return [*self._runner.step(chunks)]
+        except Exception as failure:
+            if len(chunks) == 1:
+                return [failure]
+            log.warning("a step of %d requests failed, running each alone: %r", len(chunks), failure)
+            return [self._compute([chunk])[0] for chunk in chunks]
+
+    def _deliver(self, chunks: Sequence[Chunk], tokens: Sequence[int | Exception | None]) -> None:
+        for chunk, token in zip(chunks, tokens, strict=True):
+            if isinstance(token, Exception):
+                self._fail_request(chunk.sequence, token)
+                continue
+            chunk.sequence.computed = chunk.start + len(chunk.token_ids)
+            if token is not None:
+                self._accept(chunk.sequence, token)
+
+    def _accept(self, sequence: ChatSequence, token: int) -> None:
+        try:
+            events = sequence.accept(token)
+        except Exception as failure:
+            self._fail_request(sequence, failure)
+            return
+        if sequence.status is Status.FINISHED:
+            self.counters.finished += 1
+            self._forget(sequence)
+        for event in events:
+            sequence.deliver(event)
+
+    def _fail_request(self, sequence: ChatSequence, failure: Exception) -> None:
+        log.error("request %d failed", sequence.id, exc_info=failure)
+        self._fail(sequence, errors.RequestFailed(f"the engine failed on this request: {failure}"))
+
+    def _fail(self, sequence: ChatSequence, error: errors.ModelEngineError) -> None:
+        sequence.move(Status.FAILED)
+        self.counters.failed += 1
+        self._forget(sequence)
+        sequence.deliver(Failure(error))
+
+    def _forget(self, sequence: ChatSequence) -> None:
+        self._scheduler.remove(sequence)
+        self._runner.release(sequence)
+
+    def _add(self, sequence: ChatSequence) -> None:
+        try:
+            self._scheduler.add(sequence)
+        except errors.ModelEngineError as refused:
+            sequence.move(Status.FAILED)
+            sequence.deliver(Failure(refused))
+
+    def _abort(self, sequence: ChatSequence) -> None:
+        if sequence.status in (Status.WAITING, Status.RUNNING):
+            sequence.move(Status.ABORTED)
+            self.counters.aborted += 1
+            self._forget(sequence)
+
+    def _stop(self) -> None:
+        self._stopping = True

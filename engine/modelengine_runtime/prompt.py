@@ -1,0 +1,45 @@
+"""From messages to the prompt's tokens: the model's chat template, rendered and tokenized in one go.
+
+Tokenizing inside the template call is what keeps a second begin-of-text token out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from modelengine import errors
+from modelengine.protocol import ChatRequest, to_json
+
+
+def encode(tokenizer: Any, request: ChatRequest) -> list[int]:
+    """The tokens of the request's messages and tools, up to where the assistant speaks.
+
+    Raises InvalidRequest where the model's template refuses the messages (an order of roles that it does not know).
+    """
+    try:
+        tokens: Sequence[int] = tokenizer.apply_chat_template(
+            [to_json(message) for message in request.messages],
+            tools=None if request.tools is None else list(request.tools),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+        )
+    except (TemplateError, TypeError, KeyError, ValueError) as refused:
+        raise errors.InvalidRequest(f"messages: the model's chat template refuses them: {refused}") from refused
+    return list(tokens)
+
+
+def answer_limit(request: ChatRequest, prompt_length: int, context_length: int) -> int:
+    """How many tokens the answer may have: what is asked for, cut to what the context leaves.
+
+    Raises InvalidRequest, with both numbers, where the prompt leaves no room at all.
+    """
+    if prompt_length >= context_length:
+        raise errors.InvalidRequest(
+            f"messages: the prompt has {prompt_length} tokens, the context of {request.model!r} holds "
+            f"{context_length} with at least 1 for the answer"
+        )
+    return min(request.options.token_limit, context_length - prompt_length)
