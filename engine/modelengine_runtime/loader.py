@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from modelengine.errors import ModelLoadError
 from modelengine_runtime import machine, prepacked, runner
-from modelengine_runtime.loop import Runner
+from modelengine_runtime.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +22,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
 }
 DEFAULT_CONTEXT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that is ready to run, and the facts that `info` tells about it."""
-
-    runner: Runner
-    tokenizer: Any
-    architecture: str
-    parameters: int
-    context_length: int
-    dtype: str
-    device: str
-    stop_tokens: frozenset[int]
-    generation_defaults: Mapping[str, Any]
-    kv_bytes_per_token: int
 
 
 def load(folder: Path, *, device: str = "auto", dtype: str = "auto", max_context: int = 0) -> LoadedModel:

@@ -77,13 +77,17 @@ class StepLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping:
-            chunks = self._scheduler.plan()
-            if chunks:
-                self._deliver(chunks, self._compute(chunks))
-            self._read_mail(wait=not chunks)
-        for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
-            self._fail(sequence, errors.Unavailable("the engine is stopping"))
+        try:
+            while not self._stopping:
+                chunks = self._scheduler.plan()
+                if chunks:
+                    self._deliver(chunks, self._compute(chunks))
+                self._read_mail(wait=not chunks)
+        finally:
+            # Also when a mistake of ours ends the thread: nobody may be left waiting.
+            self._read_mail(wait=False)
+            for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+                self._fail(sequence, errors.Unavailable("the engine is stopping"))
 
     def _read_mail(self, wait: bool) -> None:
         if wait:

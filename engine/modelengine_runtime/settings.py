@@ -1,0 +1,50 @@
+"""The engine's settings, from the environment. A bad value stops the start, naming the variable and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelengine import env as read
+from modelengine.flows import HOST_VARIABLE
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`nameserver` empty: the engine registers nowhere. `max_context` 0: what the model was made for."""
+
+    model_source: str
+    model_name: str
+    listen_host: str
+    listen_port: int
+    advertise_host: str
+    nameserver: str
+    device: str
+    dtype: str
+    max_batch_size: int
+    max_context: int
+    max_queue: int
+    grace_s: float
+    log_level: str
+
+
+def from_env(env: Mapping[str, str]) -> Settings:
+    """Raises InvalidRequest for a value that is not allowed."""
+    listen_host = read.text(env, "MODELENGINE_LISTEN_HOST", "127.0.0.1")
+    return Settings(
+        model_source=read.text(env, "MODELENGINE_MODEL_SOURCE", "demo"),
+        model_name=read.text(env, "MODELENGINE_MODEL_NAME", ""),
+        listen_host=listen_host,
+        listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
+        advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", listen_host),
+        nameserver=read.text(env, HOST_VARIABLE, ""),
+        device=read.text(env, "MODELENGINE_DEVICE", "auto"),
+        dtype=read.choice(env, "MODELENGINE_DTYPE", "auto", DTYPES),
+        max_batch_size=read.integer(env, "MODELENGINE_MAX_BATCH_SIZE", 32, at_least=1, at_most=1024),
+        max_context=read.integer(env, "MODELENGINE_MAX_CONTEXT", 0, at_least=0, at_most=10_000_000),
+        max_queue=read.integer(env, "MODELENGINE_MAX_QUEUE", 256, at_least=0, at_most=100_000),
+        grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
+        log_level=read.log_level(env),
+    )

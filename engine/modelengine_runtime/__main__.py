@@ -1,0 +1,62 @@
+"""The engine process: settings -> model -> server. The only file that joins torch with the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from modelengine_api import serving
+from modelengine_runtime import settings as configuration
+from modelengine_runtime import source
+from modelengine_runtime.app import create_app
+from modelengine_runtime.engine import Engine
+from modelengine_runtime.lifecycle import LOADING_THREAD, Lifecycle
+from modelengine_runtime.scheduler import Limits
+from modelengine_runtime.settings import Settings
+
+# A prompt is taken in pieces of this many tokens, so that running answers wait no longer than one piece.
+STEP_TOKENS = 512
+# Of the memory that is free once the model is loaded, what the caches of all requests may come to.
+KV_MEMORY_SHARE = 0.5
+
+
+def main() -> None:
+    settings = configuration.from_env(os.environ)
+    serving.configure_logging(settings.log_level)
+    name = settings.model_name or source.parse(settings.model_source).name
+    lifecycle = Lifecycle(name, lambda: load(settings), settings.nameserver, settings.advertise_host)
+    serving.serve(
+        create_app(lifecycle),
+        settings.listen_host,
+        settings.listen_port,
+        on_listening=lifecycle.begin,
+        on_stop=lifecycle.leave,
+        grace_s=settings.grace_s,
+    )
+    lifecycle.close()
+
+
+def load(settings: Settings) -> Engine:
+    folder = source.resolve(settings.model_source, progress=sys.stderr.isatty())
+    # torch takes seconds to import; the server answers `health` meanwhile.
+    from modelengine_runtime import loader, machine
+
+    model = loader.load(folder, device=settings.device, dtype=settings.dtype, max_context=settings.max_context)
+    kv_bytes = int(machine.free_memory_bytes(model.device) * KV_MEMORY_SHARE)
+    limits = Limits(
+        max_running=settings.max_batch_size,
+        max_waiting=settings.max_queue,
+        step_tokens=STEP_TOKENS,
+        kv_tokens=kv_bytes // model.kv_bytes_per_token,
+    )
+    return Engine(model, limits)
+
+
+if __name__ == "__main__":
+    code = serving.exit_code(main)
+    if any(thread.name == LOADING_THREAD for thread in threading.enumerate()):
+        # Stopped in the middle of loading: torch's threads do not survive the interpreter's own tidying up.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,103 @@
+"""The engine's HTTP application: the native routes over one engine, and the two questions of probes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Response
+
+import modelengine
+from modelengine import errors, wire
+from modelengine.protocol import ChatRequest, EngineMethod
+from modelengine_api import doors, limits, native
+from modelengine_runtime.answers import Renderer
+from modelengine_runtime.engine import Engine
+from modelengine_runtime.lifecycle import Lifecycle
+
+
+class EngineBackend:
+    """Answers the native routes (`native.Backend`) from this process's engine."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
+        accepted = await self._engine(request.model).accept(request)
+        renderer = Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed)
+        try:
+            async for event in accepted.events:
+                yield renderer.line(event)
+        finally:
+            await accepted.events.aclose()
+
+    async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
+        accepted = await self._engine(request.model).accept(request)
+        renderer = Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed)
+        try:
+            return renderer.whole([event async for event in accepted.events])
+        finally:
+            await accepted.events.aclose()
+
+    async def info(self, model: str | None) -> Mapping[str, Any]:
+        engine = self._engine(model)
+        facts, load = engine.model, engine.loop
+        return {
+            "name": self._lifecycle.name,
+            "protocol": "chat",
+            "architecture": facts.architecture,
+            "parameters": facts.parameters,
+            "context_length": facts.context_length,
+            "dtype": facts.dtype,
+            "device": facts.device,
+            "max_batch_size": engine.limits.max_running,
+            "version": modelengine.__version__,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
+            "load": {
+                "running": load.running,
+                "waiting": load.waiting,
+                "finished": load.counters.finished,
+                "aborted": load.counters.aborted,
+                "failed": load.counters.failed,
+            },
+        }
+
+    async def support_methods(self, model: str | None) -> Sequence[str]:
+        self._check_name(model)
+        return sorted(EngineMethod)
+
+    def _engine(self, model: str | None) -> Engine:
+        self._check_name(model)
+        return self._lifecycle.engine
+
+    def _check_name(self, model: str | None) -> None:
+        if model not in (None, self._lifecycle.name):
+            raise errors.unknown_name("model", model, [self._lifecycle.name])
+
+
+def create_app(lifecycle: Lifecycle) -> FastAPI:
+    app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
+    doors.install(app)
+    app.add_middleware(limits.BodyLimit)
+    app.include_router(native.routes(EngineBackend(lifecycle)))
+
+    @app.get("/health")
+    async def health() -> Response:
+        """200 while a restart would not help."""
+        return _probe(lifecycle, lifecycle.is_healthy)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """200 while requests are answered; before and after, the stage says what is going on."""
+        return _probe(lifecycle, lifecycle.is_ready)
+
+    return app
+
+
+def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:
+    body = wire.ok({"name": lifecycle.name, "stage": lifecycle.stage})
+    return Response(orjson.dumps(body), status_code=200 if is_well else 503, media_type=doors.JSON)

@@ -1,0 +1,43 @@
+"""A loaded model as the rest of the engine sees it: something that runs chunks, a tokenizer, and facts. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from modelengine_runtime.loop import Runner
+
+
+class Tokenizer(Protocol):
+    """The two calls of a transformers tokenizer that the engine makes."""
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None,
+        add_generation_prompt: bool,
+        tokenize: bool,
+        return_dict: bool,
+    ) -> Any: ...
+
+    def decode(
+        self, token_ids: Sequence[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """`stop_tokens` end an answer; `generation_defaults` is what the checkpoint recommends for sampling."""
+
+    runner: Runner
+    tokenizer: Tokenizer
+    architecture: str
+    parameters: int
+    context_length: int
+    dtype: str
+    device: str
+    stop_tokens: frozenset[int]
+    generation_defaults: Mapping[str, Any]
+    kv_bytes_per_token: int

@@ -1,0 +1,59 @@
+"""Keeps the engine's entry at the name server: registered when ready, renewed, taken off on stop.
+
+Outside a cluster the engine does this itself; in a cluster the operator does, and this is off. A renewal is the same
+call as a registration, so a name server that was restarted is refilled within one renewal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from modelengine import errors
+from modelengine.aio import AsyncNameServerClient
+from modelengine.protocol import ServerInfo
+
+log = logging.getLogger(__name__)
+
+# Until the name server has said how often it wants to hear from us.
+FIRST_RENEW_S = 1.0
+
+
+class Registration:
+    """Between `start` and `stop` the service is listed."""
+
+    def __init__(self, nameserver: str, service: ServerInfo) -> None:
+        self._nameserver = nameserver
+        self._service = service
+        self._client = AsyncNameServerClient(nameserver)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_registered(), name="registration")
+
+    async def stop(self) -> None:
+        """Takes the service off the list; a name server that is away drops it by itself when the lease ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        try:
+            await self._client.deregister(self._service)
+        except errors.ModelEngineError as away:
+            log.info("not deregistered, the lease ends by itself: %s", away)
+        finally:
+            await self._client.close()
+
+    async def _keep_registered(self) -> None:
+        renew_s = FIRST_RENEW_S
+        listed = False
+        while True:
+            try:
+                renew_s = float((await self._client.register(self._service))["renew_s"])
+                if not listed:
+                    log.info("registered %s at %s", self._service, self._nameserver)
+                listed = True
+            except errors.ModelEngineError as failure:
+                # Told once, then tried again until it works: the engine serves whoever knows its address.
+                log.log(logging.WARNING if listed else logging.INFO, "not registered: %s", failure)
+                listed = False
+            await asyncio.sleep(renew_s)
