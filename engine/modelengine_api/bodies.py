@@ -1,0 +1,63 @@
+"""Reads a request body as a frozen dataclass of `modelengine.protocol`; whoever has a route that takes one.
+
+The bytes go straight to pydantic's JSON reader and not through FastAPI's body parameter. Only in JSON mode can a
+dataclass be strict (FastAPI decodes first, and a decoded list is then no tuple), it reports line and column, bounds
+the nesting, refuses half a character, and takes 1-3 microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from modelengine import errors
+from modelengine_api import invalid
+
+Record = TypeVar("Record")
+
+
+class Reader(Generic[Record]):
+    """Turns bodies into records of one class. Make it once, at import: building the validator takes milliseconds."""
+
+    def __init__(self, cls: type[Record]) -> None:
+        self._cls = cls
+        self._adapter = TypeAdapter(cls)
+
+    async def read(self, request: Request) -> Record:
+        """The body of the request as a record. An empty body is an empty object. Raises InvalidRequest."""
+        body = await request.body()
+        # A page of a foreign origin may send forms and text without asking; JSON it may not, so JSON must be declared.
+        if body and "origin" in request.headers and "json" not in request.headers.get("content-type", ""):
+            raise errors.InvalidRequest("a browser must send the body as content-type: application/json")
+        return self.parse(body or b"{}")
+
+    def parse(self, body: bytes) -> Record:
+        """A null where none is allowed counts as left out. Raises InvalidRequest naming each bad field."""
+        try:
+            return self._adapter.validate_json(body)
+        except ValidationError as failure:
+            found = failure.errors(include_url=False)
+        nulls = [item["loc"] for item in found if item["input"] is None and item["loc"]]
+        if nulls:
+            return self._parse_without(nulls, body)
+        raise invalid.explain(found, self._cls)
+
+    def _parse_without(self, nulls: Sequence[tuple[str | int, ...]], body: bytes) -> Record:
+        value = json.loads(body)
+        for *parents, last in nulls:
+            _drop(value, parents, last)
+        try:
+            return self._adapter.validate_json(json.dumps(value))
+        except ValidationError as failure:
+            raise invalid.explain(failure.errors(include_url=False), self._cls) from failure
+
+
+def _drop(value: Any, parents: Sequence[str | int], key: str | int) -> None:
+    for part in parents:
+        value = value[part]
+    if isinstance(value, dict):
+        value.pop(key, None)

@@ -1,0 +1,99 @@
+"""How every server of ours answers: the envelope for what went well, and the same envelope for every failure.
+
+An engine and the front door call `install` once on their app; no other place renders an error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from modelengine import errors, wire
+from modelengine.protocol import EngineMethod, NameServerMethod
+from modelengine_api import invalid
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+# No standard status says that the client has left; nobody reads it, it only stands in logs.
+CLIENT_LEFT = 499
+METHODS: dict[str, list[str]] = {"engine": sorted(EngineMethod), "nameserver": sorted(NameServerMethod)}
+
+
+def answer(msg: Any) -> Response:
+    """The `ok` envelope around `msg`."""
+    return Response(orjson.dumps({"state": "ok", "msg": msg}), media_type=JSON)
+
+
+def refusal(failure: errors.ModelEngineError, status: int | None = None) -> Response:
+    """The `error` envelope, with the error's own status unless another is given."""
+    headers = {}
+    if failure.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(failure.retry_after_s))
+    # The standard library's encoder: it can say whatever a foreign text holds, half characters included.
+    body = json.dumps(wire.error(failure), separators=(",", ":"), default=str).encode()
+    return Response(body, status_code=status or failure.status, media_type=JSON, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every failure of the app an envelope."""
+    app.add_exception_handler(errors.ModelEngineError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Exception, _unknown)
+
+
+async def _known(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, errors.ModelEngineError)
+    return refusal(failure)
+
+
+async def _invalid(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, RequestValidationError)
+    found = [{**item, "loc": tuple(item["loc"])[1:]} for item in failure.errors()]
+    return refusal(invalid.explain(found))
+
+
+async def _http(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, HTTPException)
+    if failure.status_code not in (404, 405):
+        return refusal(errors.InvalidRequest(str(failure.detail)), failure.status_code)
+    response = refusal(errors.NotFound(_no_route(request, failure)), failure.status_code)
+    response.headers.update(failure.headers or {})
+    return response
+
+
+def _no_route(request: Request, failure: HTTPException) -> str:
+    path = request.url.path
+    if failure.status_code == 405:
+        return f"{request.method} is not allowed on {path[:200]}; use {(failure.headers or {}).get('Allow', 'POST')}"
+    server, _, method = path.removeprefix("/").partition("/")
+    supported = [known for known in METHODS.get(server, ()) if _is_served(request, f"/{server}/{known}")]
+    if method and supported:
+        return f"unknown method {method[:100]!r}; this server supports {', '.join(supported)}"
+    return f"nothing is served at {path[:200]}"
+
+
+def _is_served(request: Request, path: str) -> bool:
+    scope = {**request.scope, "path": path, "method": "POST"}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+async def _left(request: Request, failure: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
+
+
+async def _unknown(request: Request, failure: Exception) -> Response:
+    # Starlette raises it again once this is sent, and uvicorn then logs the traceback.
+    log.error("%s %s failed: %s", request.method, request.url.path, type(failure).__name__)
+    return refusal(errors.ModelEngineError("the server failed at this request; its log says why"))

@@ -1,0 +1,206 @@
+"""Runs a server from its socket to its last byte: an engine and the front door both start and stop here.
+
+Stopping, in order: the first signal awaits `on_stop` (which takes the server off the lists), then no connection is
+accepted any more, open answers may finish for `grace_s`, and what is still open then is told so and closed. A second
+signal goes straight to the end. A server that `modelengine up` started also stops when its stdin ends, because then
+its parent is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from modelengine import env, errors, ports
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+# Longer than our clients keep an idle connection, so that the client is the one who closes it.
+KEEP_ALIVE_S = 75
+ON_STOP_S = 5.0
+LAST_WORD_S = 1.0
+
+
+class Stop:
+    """Collects wishes to stop: the first one is polite, the second is not."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def ask(self) -> None:
+        (self.forced if self.asked.is_set() else self.asked).set()
+
+
+def configure_logging(level: str) -> None:
+    """Everything to stderr, from `level` on; of the HTTP libraries only what is wrong."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("uvicorn", "httpx2"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def exit_code(start: Callable[[], None]) -> int:
+    """Runs a program's main function: 0 when it returns, 1 and one line on stderr when it raises an error of ours."""
+    try:
+        start()
+    except errors.ModelEngineError as failure:
+        print(f"error: {failure.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one. Raises PortTaken saying by whom, InvalidRequest for a bad host."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as failure:
+        raise errors.InvalidRequest(f"can't listen on {host!r}: {failure.strerror}") from failure
+    sock = socket.socket(family, kind, proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+        # At once: two processes may bind one port, but only one may listen.
+        sock.listen(BACKLOG)
+    except OSError as failure:
+        sock.close()
+        if failure.errno == errno.EADDRINUSE:
+            raise ports.taken(host, port) from failure
+        raise errors.InvalidRequest(f"can't listen on {host}:{port}: {failure.strerror}") from failure
+    return sock
+
+
+def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    on_listening: Callable[[int], None] | None = None,
+    on_stop: Callable[[], Awaitable[None]] | None = None,
+    grace_s: float = 30.0,
+) -> None:
+    """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
+    sock = listen(host, port)
+
+    async def until_stopped() -> None:
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.ask)
+        if env.flag(os.environ, env.EXIT_WITH_STDIN):
+            _when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.ask))
+        await run(app, sock, stop, on_listening=on_listening, on_stop=on_stop, grace_s=grace_s)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_stopped())
+
+
+async def run(
+    app: ASGIApp,
+    sock: socket.socket,
+    stop: Stop,
+    *,
+    on_listening: Callable[[int], None] | None = None,
+    on_stop: Callable[[], Awaitable[None]] | None = None,
+    grace_s: float = 30.0,
+) -> None:
+    """Serves the app on a listening socket until `stop` is asked, then stops as this module's first lines say."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    port = sock.getsockname()[1]
+    server = _Server(config, lambda: on_listening(port) if on_listening else None)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    asked, forced = asyncio.create_task(stop.asked.wait()), asyncio.create_task(stop.forced.wait())
+    try:
+        await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
+        deadline = asyncio.get_running_loop().time() + grace_s
+        if on_stop is not None and not serving.done():
+            leaving = asyncio.create_task(_leave(on_stop))
+            await asyncio.wait((serving, forced, leaving), return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        left_s = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.wait((serving, forced), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        for cut in (server.cancel_requests, server.abort_connections, server.give_up):
+            if not serving.done():
+                cut()
+                await asyncio.wait((serving,), timeout=LAST_WORD_S)
+        await serving
+    finally:
+        asked.cancel()
+        forced.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with our way to stop in the place of its own."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would raise each signal again after a clean stop, and the process would not end with 0.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    def cancel_requests(self) -> None:
+        """Ends what is still open; streams get a last line that says why."""
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+    def abort_connections(self) -> None:
+        """Drops clients that do not even take their last line."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def give_up(self) -> None:
+        self.force_exit = True
+
+
+async def _leave(on_stop: Callable[[], Awaitable[None]]) -> None:
+    """A stop must not fail or hang because somebody else is already gone."""
+    try:
+        async with asyncio.timeout(ON_STOP_S):
+            await on_stop()
+    except Exception as failure:
+        log.warning("leaving was not clean: %s", failure or type(failure).__name__)
+
+
+def _when_stdin_ends(act: Callable[[], object]) -> None:
+    def read() -> None:
+        while os.read(0, 4096):
+            pass
+        # The loop may be closed already when the process ends for another reason.
+        with contextlib.suppress(RuntimeError):
+            act()
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()

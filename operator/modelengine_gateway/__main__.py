@@ -1,0 +1,27 @@
+"""The front door as a process: settings, parts, server. `python -m modelengine_gateway`."""
+
+from __future__ import annotations
+
+import os
+
+from modelengine_api import serving
+from modelengine_gateway import app, settings
+
+
+def main() -> None:
+    chosen = settings.from_env(os.environ)
+    serving.configure_logging(chosen.log_level)
+    door = app.create(chosen)
+    serving.serve(
+        door.app,
+        chosen.listen_host,
+        chosen.listen_port,
+        on_listening=lambda port: print(f"NameServer: in memory, running! port: {port}", flush=True),
+        on_stop=door.directory.close,
+        grace_s=chosen.grace_s,
+    )
+    print("NameServer clean_up!", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(serving.exit_code(main))

@@ -1,0 +1,154 @@
+"""The name server's routes, `POST /nameserver/<method>`, over the directory.
+
+Look-ups are what clients do before every chat: their answers are kept rendered until the membership changes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from annotated_types import Gt, Le
+from fastapi import APIRouter, Request, Response
+
+import modelengine
+from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
+from modelengine_api import bodies, doors, streaming
+from modelengine_gateway.directory import Directory
+
+MAX_WAIT_S = 60.0
+# An engine may miss two renewals before it is unlisted.
+RENEWALS_PER_LEASE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServicesQuery:
+    protocol: Name
+    name: Name
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class NamesQuery:
+    protocol: Name
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class WaitQuery:
+    protocol: Name
+    name: Name
+    timeout_s: Annotated[float, Gt(0), Le(MAX_WAIT_S)] = 20.0
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class WatchQuery:
+    protocol: Name | None = None
+    name: Name | None = None
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+_service = bodies.Reader(ServerInfo)
+_services_query = bodies.Reader(ServicesQuery)
+_names_query = bodies.Reader(NamesQuery)
+_wait_query = bodies.Reader(WaitQuery)
+_watch_query = bodies.Reader(WatchQuery)
+
+
+class NameServer:
+    """One method per call of the protocol, under the call's own name."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._started = time.monotonic()
+        self._rendered: dict[ServicesQuery | NamesQuery, bytes] = {}
+        self._rendered_at = -1
+
+    async def register(self, request: Request) -> Response:
+        await self._directory.register(await _service.read(request))
+        lease_s = self._directory.lease_s
+        return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
+
+    async def deregister(self, request: Request) -> Response:
+        return doors.answer({"founded": self._directory.deregister(await _service.read(request))})
+
+    async def get_services(self, request: Request) -> Response:
+        query = await _services_query.read(request)
+        return self._look_up(query, lambda: _listing(self._directory.services(query.protocol, query.name)))
+
+    async def get_service_names(self, request: Request) -> Response:
+        query = await _names_query.read(request)
+        return self._look_up(query, lambda: {"service_names": self._directory.names(query.protocol)})
+
+    def _look_up(self, query: ServicesQuery | NamesQuery, msg: Callable[[], Mapping[str, Sequence[Any]]]) -> Response:
+        if self._rendered_at != self._directory.revision:
+            self._rendered.clear()
+            self._rendered_at = self._directory.revision
+        body = self._rendered.get(query)
+        if body is None:
+            found = msg()
+            body = orjson.dumps({"state": "ok", "msg": found})
+            # What is unknown is not kept: anybody may ask for any number of names.
+            if any(found.values()):
+                self._rendered[query] = body
+        return Response(body, media_type=doors.JSON)
+
+    async def report(self, request: Request) -> Response:
+        return doors.answer({"listed": await self._directory.report(await _service.read(request))})
+
+    async def wait(self, request: Request) -> Response:
+        query = await _wait_query.read(request)
+        waiting = self._directory.wait(query.protocol, query.name, query.timeout_s)
+        return doors.answer(_listing(await streaming.until_disconnected(request, waiting)))
+
+    async def watch(self, request: Request) -> Response:
+        query = await _watch_query.read(request)
+        return streaming.LineStream(self._snapshots(query))
+
+    async def _snapshots(self, query: WatchQuery) -> AsyncIterator[bytes]:
+        async for services in self._directory.watch(query.protocol, query.name):
+            msg = {"revision": self._directory.revision, **_listing(services)}
+            yield orjson.dumps({"state": "ok", "msg": msg}) + b"\n"
+
+    async def support_methods(self, request: Request) -> Response:
+        return doors.answer({"support_methods": sorted(NameServerMethod)})
+
+    async def info(self, request: Request) -> Response:
+        listed = self._directory.all()
+        return doors.answer(
+            {
+                "name": "ModelEngine name server",
+                "kind": "in memory",
+                "version": modelengine.__version__,
+                "pid": os.getpid(),
+                "uptime_s": round(time.monotonic() - self._started, 3),
+                "names": len({(info.protocol, info.name) for info in listed}),
+                "services": len(listed),
+            }
+        )
+
+
+def routes(directory: Directory) -> APIRouter:
+    """A route for each method of the protocol."""
+    server = NameServer(directory)
+    router = APIRouter()
+    for method in NameServerMethod:
+        router.add_api_route(f"/nameserver/{method}", getattr(server, method), methods=["POST"])
+    return router
+
+
+def _listing(services: Sequence[ServerInfo]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "services": [
+            {"name": info.name, "host": info.host, "port": info.port, "protocol": info.protocol} for info in services
+        ]
+    }

@@ -1,0 +1,35 @@
+"""The front door's settings, from environment variables. A bad value stops the start and names the variable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelengine import env
+from modelengine.protocol import DEFAULT_PORT
+
+MAX_LEASE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    # Loopback: whoever opens the port to others says so.
+    listen_host: str = "127.0.0.1"
+    listen_port: int = DEFAULT_PORT
+    # How long an engine stays listed after its last renewal; it renews at a third of this.
+    lease_s: float = 6.0
+    # How long open streams may go on after the first stop signal.
+    grace_s: float = 30.0
+    log_level: str = "INFO"
+
+
+def from_env(variables: Mapping[str, str]) -> Settings:
+    """Raises InvalidRequest that names the variable and what is allowed."""
+    default = Settings()
+    return Settings(
+        listen_host=env.text(variables, "MODELENGINE_LISTEN_HOST", default.listen_host),
+        listen_port=env.integer(variables, "MODELENGINE_LISTEN_PORT", DEFAULT_PORT, at_least=0, at_most=65535),
+        lease_s=env.number(variables, "MODELENGINE_LEASE_S", default.lease_s, at_least=0.3, at_most=MAX_LEASE_S),
+        grace_s=env.number(variables, "MODELENGINE_GRACE_S", default.grace_s, at_least=0, at_most=3600),
+        log_level=env.log_level(variables),
+    )

@@ -1,0 +1,95 @@
+"""Stand-ins for what is too heavy or too well-behaved for a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Response
+
+from modelengine import errors, wire
+from modelengine.protocol import ChatChunk, ChatRequest, ChatResponse, to_json
+from modelengine_api import doors, limits, native
+
+
+@dataclass
+class FakeEngine:
+    """An engine without a model: says `words`, counts its requests, and misbehaves on demand."""
+
+    name: str = "demo"
+    words: Sequence[str] = ("Hello", " ", "world", "!")
+    pause_s: float = 0.0
+    # Raised instead of an answer, before its first byte.
+    refusal: errors.ModelEngineError | None = None
+    # After so many words: "raise" an error, "kill" the process, or "end" the stream without its last part.
+    break_after: int | None = None
+    break_by: str = "raise"
+    is_ready: bool = True
+    requests: list[ChatRequest] = field(default_factory=list)
+    open_streams: int = 0
+    aborted: int = 0
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
+        self.requests.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        self.open_streams += 1
+        finished = False
+        try:
+            for i, word in enumerate(self.words):
+                if i == self.break_after:
+                    if self.break_by == "raise":
+                        raise errors.RequestFailed("the fake broke")
+                    if self.break_by == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    finished = True
+                    return
+                if self.pause_s:
+                    await asyncio.sleep(self.pause_s)
+                part = ChatChunk(self.name, 3, i + 1, None, word, False, index=i, token_ids=(i,))
+                yield wire.encode_line(wire.ok(to_json(part)))
+            last = ChatChunk(self.name, 3, len(self.words), "stop", None, True, index=len(self.words))
+            finished = True
+            yield wire.encode_line(wire.ok(to_json(last)))
+        finally:
+            self.open_streams -= 1
+            self.aborted += not finished
+
+    async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
+        self.requests.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        try:
+            await asyncio.sleep(self.pause_s * len(self.words))
+        except asyncio.CancelledError:
+            self.aborted += 1
+            raise
+        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", "".join(self.words)))
+
+    async def info(self, model: str | None) -> Mapping[str, Any]:
+        self._check(model)
+        return {"name": self.name, "version": "0", "pid": os.getpid()}
+
+    async def support_methods(self, model: str | None) -> Sequence[str]:
+        self._check(model)
+        return ["inference", "info", "support_methods"]
+
+    def _check(self, model: str | None) -> None:
+        if model not in (None, self.name):
+            raise errors.unknown_name("model", model, [self.name])
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        doors.install(app)
+        app.add_middleware(limits.BodyLimit)
+        app.include_router(native.routes(self))
+
+        @app.get("/ready")
+        async def ready() -> Response:
+            return Response(status_code=200 if self.is_ready else 503)
+
+        return app
