@@ -28,17 +28,20 @@ class Reader(Generic[Record]):
         self._adapter = TypeAdapter(cls)
 
     async def read(self, request: Request) -> Record:
-        """The body of the request as a record. An empty body is an empty object. Raises InvalidRequest."""
+        """The body of the request as a record. Raises InvalidRequest."""
         body = await request.body()
         # A page of a foreign origin may send forms and text without asking; JSON it may not, so JSON must be declared.
         if body and "origin" in request.headers and "json" not in request.headers.get("content-type", ""):
             raise errors.InvalidRequest("a browser must send the body as content-type: application/json")
-        return self.parse(body or b"{}")
+        return self.parse(body)
 
     def parse(self, body: bytes) -> Record:
-        """A null where none is allowed counts as left out. Raises InvalidRequest naming each bad field."""
+        """The bytes as a record. No bytes are an empty object, and a null where none is allowed counts as left out.
+
+        Raises InvalidRequest naming each bad field.
+        """
         try:
-            return self._adapter.validate_json(body)
+            return self._adapter.validate_json(body or b"{}")
         except ValidationError as failure:
             found = failure.errors(include_url=False)
         nulls = [item["loc"] for item in found if item["input"] is None and item["loc"]]

@@ -39,7 +39,12 @@ def create(settings: Settings) -> FrontDoor:
             yield
             expiring.cancel()
 
-    app = FastAPI(title="ModelEngine", version=modelengine.__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="ModelEngine",
+        version=modelengine.__version__,
+        lifespan=lifespan,
+        routes=nameserver.look_ups(directory),
+    )
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(nameserver.routes(directory))

@@ -1,7 +1,4 @@
-"""The name server's routes, `POST /nameserver/<method>`, over the directory.
-
-Look-ups are what clients do before every chat: their answers are kept rendered until the membership changes.
-"""
+"""The name server's routes, `POST /nameserver/<method>`, over the directory."""
 
 from __future__ import annotations
 
@@ -9,11 +6,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import orjson
 from annotated_types import Gt, Le
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 import modelengine
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
@@ -23,6 +23,10 @@ from modelengine_gateway.directory import Directory
 MAX_WAIT_S = 60.0
 # An engine may miss two renewals before it is unlisted.
 RENEWALS_PER_LEASE = 3
+LOOK_UPS = {NameServerMethod.GET_SERVICES, NameServerMethod.GET_SERVICE_NAMES}
+
+Listing = Mapping[str, Sequence[Any]]
+Query = TypeVar("Query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,11 @@ _watch_query = bodies.Reader(WatchQuery)
 
 
 class NameServer:
-    """One method per call of the protocol, under the call's own name."""
+    """One method per call of the protocol, under the call's own name. The look-ups are apart, see LookUp."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._started = time.monotonic()
-        self._rendered: dict[ServicesQuery | NamesQuery, bytes] = {}
-        self._rendered_at = -1
 
     async def register(self, request: Request) -> Response:
         await self._directory.register(await _service.read(request))
@@ -80,27 +82,6 @@ class NameServer:
 
     async def deregister(self, request: Request) -> Response:
         return doors.answer({"founded": self._directory.deregister(await _service.read(request))})
-
-    async def get_services(self, request: Request) -> Response:
-        query = await _services_query.read(request)
-        return self._look_up(query, lambda: _listing(self._directory.services(query.protocol, query.name)))
-
-    async def get_service_names(self, request: Request) -> Response:
-        query = await _names_query.read(request)
-        return self._look_up(query, lambda: {"service_names": self._directory.names(query.protocol)})
-
-    def _look_up(self, query: ServicesQuery | NamesQuery, msg: Callable[[], Mapping[str, Sequence[Any]]]) -> Response:
-        if self._rendered_at != self._directory.revision:
-            self._rendered.clear()
-            self._rendered_at = self._directory.revision
-        body = self._rendered.get(query)
-        if body is None:
-            found = msg()
-            body = orjson.dumps({"state": "ok", "msg": found})
-            # What is unknown is not kept: anybody may ask for any number of names.
-            if any(found.values()):
-                self._rendered[query] = body
-        return Response(body, media_type=doors.JSON)
 
     async def report(self, request: Request) -> Response:
         return doors.answer({"listed": await self._directory.report(await _service.read(request))})
@@ -137,11 +118,67 @@ class NameServer:
         )
 
 
+class LookUp(Generic[Query]):
+    """One look-up as an ASGI app: clients look up before every chat, so no part of the framework stands before it.
+
+    Answers are kept rendered until the membership changes.
+    """
+
+    def __init__(self, directory: Directory, query: bodies.Reader[Query], find: Callable[[Query], Listing]) -> None:
+        self._directory = directory
+        self._query = query
+        self._find = find
+        self._rendered: dict[Query, bytes] = {}
+        self._rendered_at = -1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = self._answer(self._query.parse(await _whole_body(receive)))
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, query: Query) -> bytes:
+        if self._rendered_at != self._directory.revision:
+            self._rendered.clear()
+            self._rendered_at = self._directory.revision
+        body = self._rendered.get(query)
+        if body is None:
+            found = self._find(query)
+            body = orjson.dumps({"state": "ok", "msg": found})
+            # What is unknown is not kept: anybody may ask for any number of names.
+            if any(found.values()):
+                self._rendered[query] = body
+        return body
+
+
+async def _whole_body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def look_ups(directory: Directory) -> list[BaseRoute]:
+    """The two look-ups, for the front of the app's route table."""
+    services = LookUp(
+        directory, _services_query, lambda query: _listing(directory.services(query.protocol, query.name))
+    )
+    names = LookUp(directory, _names_query, lambda query: {"service_names": directory.names(query.protocol)})
+    return [
+        Route(f"/nameserver/{NameServerMethod.GET_SERVICES}", services, methods=["POST"]),
+        Route(f"/nameserver/{NameServerMethod.GET_SERVICE_NAMES}", names, methods=["POST"]),
+    ]
+
+
 def routes(directory: Directory) -> APIRouter:
-    """A route for each method of the protocol."""
+    """A route for each method of the protocol but the look-ups."""
     server = NameServer(directory)
     router = APIRouter()
-    for method in NameServerMethod:
+    for method in sorted(set(NameServerMethod) - LOOK_UPS):
         router.add_api_route(f"/nameserver/{method}", getattr(server, method), methods=["POST"])
     return router
 

@@ -1,0 +1,60 @@
+"""Settings from the environment: what is taken, and what a wrong value is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelengine import env, errors
+from modelengine_gateway import settings
+
+
+def test_without_any_variable_the_front_door_listens_on_the_loopback_at_9527() -> None:
+    chosen = settings.from_env({})
+    assert (chosen.listen_host, chosen.listen_port, chosen.lease_s, chosen.log_level) == (
+        "127.0.0.1",
+        9527,
+        6.0,
+        "INFO",
+    )
+
+
+def test_each_variable_is_read() -> None:
+    chosen = settings.from_env(
+        {
+            "MODELENGINE_LISTEN_HOST": "0.0.0.0",
+            "MODELENGINE_LISTEN_PORT": "0",
+            "MODELENGINE_LEASE_S": "2.5",
+            "MODELENGINE_GRACE_S": "1",
+            "MODELENGINE_LOG_LEVEL": "debug",
+        }
+    )
+    assert chosen == settings.Settings("0.0.0.0", 0, 2.5, 1.0, "DEBUG")
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert settings.from_env({"MODELENGINE_LISTEN_PORT": " ", "MODELENGINE_LEASE_S": ""}) == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("MODELENGINE_LISTEN_PORT", "http", "a whole number from 0 to 65535, got 'http'"),
+        ("MODELENGINE_LISTEN_PORT", "65536", "a whole number from 0 to 65535"),
+        ("MODELENGINE_LISTEN_PORT", "-1", "a whole number from 0 to 65535"),
+        ("MODELENGINE_LEASE_S", "11", "a number from 0.3 to 10, got '11'"),
+        ("MODELENGINE_LEASE_S", "nan", "a number from 0.3 to 10"),
+        ("MODELENGINE_LEASE_S", "soon", "a number from 0.3 to 10"),
+        ("MODELENGINE_GRACE_S", "-1", "a number from 0 to 3600"),
+        ("MODELENGINE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, got 'LOUD'"),
+        ("MODELENGINE_EXIT_WITH_STDIN", "yes", "one of 0, 1"),
+    ],
+)
+def test_a_bad_value_names_the_variable_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as failure:
+        settings.from_env({name: value})
+    assert f"{name}: must be {allowed}" in failure.value.message
+
+
+def test_a_server_started_by_up_only_warns_unless_told_otherwise() -> None:
+    assert env.log_level({env.EXIT_WITH_STDIN: "1"}) == "WARNING"
+    assert env.log_level({env.EXIT_WITH_STDIN: "1", "MODELENGINE_LOG_LEVEL": "info"}) == "INFO"
