@@ -1,0 +1,10 @@
+"""Where the tools read and write. Everything between the data and the shipped folder lives in an ignored work folder."""
+
+from pathlib import Path
+
+DEMO = Path(__file__).parent
+WORK = DEMO / ".work"
+MODEL = DEMO.parent / "engine" / "modelengine_runtime" / "demo_model"
+CHECKPOINT = WORK / "checkpoint.pt"
+LOSSES = DEMO / "losses.csv"
+EVALUATION = DEMO / "evaluation.json"
