@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Response
+from jinja2 import TemplateError
 
 from modelengine import errors, wire
 from modelengine.protocol import ChatChunk, ChatRequest, ChatResponse, to_json
 from modelengine_api import doors, limits, native
+from modelengine_runtime.model import LoadedModel
+from modelengine_runtime.scheduler import Chunk
+from modelengine_runtime.sequence import ChatSequence
 
 
 @dataclass
@@ -93,3 +98,57 @@ class FakeEngine:
             return Response(status_code=200 if self.is_ready else 503)
 
         return app
+
+
+class ByteTokenizer:
+    """A token is a byte; 0 ends a turn."""
+
+    end_of_turn = 0
+
+    def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **_: Any) -> list[int]:
+        if conversation[0]["role"] == "tool":
+            raise TemplateError("a conversation can't begin with a tool")
+        return list("".join(message.get("content") or "" for message in conversation).encode())
+
+    def decode(self, token_ids: Sequence[int], **_: Any) -> str:
+        return bytes(token for token in token_ids if token).decode(errors="replace")
+
+
+@dataclass
+class FakeRunner:
+    """A model that says the alphabet, from the letter after the last token on, and breaks when it is told to.
+
+    A prompt with `!` makes every step that it is part of fail.
+    """
+
+    pause_s: float = 0.0
+    steps: list[list[int]] = field(default_factory=list)
+    caches: set[int] = field(default_factory=set)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+        time.sleep(self.pause_s)
+        self.steps.append([chunk.sequence.id for chunk in chunks])
+        self.caches.update(chunk.sequence.id for chunk in chunks)
+        if any(ord("!") in chunk.sequence.prompt for chunk in chunks):
+            raise ValueError("the model broke on this prompt")
+        return [
+            ord("a") + (chunk.start + len(chunk.token_ids)) % 26 if chunk.samples else None for chunk in chunks
+        ]
+
+    def release(self, sequence: ChatSequence) -> None:
+        self.caches.discard(sequence.id)
+
+
+def fake_model(runner: FakeRunner, context_length: int = 1000) -> LoadedModel:
+    return LoadedModel(
+        runner=runner,
+        tokenizer=ByteTokenizer(),
+        architecture="Fake",
+        parameters=0,
+        context_length=context_length,
+        dtype="float32",
+        device="cpu",
+        stop_tokens=frozenset({ByteTokenizer.end_of_turn}),
+        generation_defaults={},
+        kv_bytes_per_token=1,
+    )

@@ -48,7 +48,8 @@ class Scheduler:
                 f"options.max_new_tokens: prompt and answer may come to {sequence.kv_tokens} tokens, "
                 f"this engine's cache holds {self.limits.kv_tokens}"
             )
-        if len(self.waiting) >= self.limits.max_waiting:
+        # Counted together: a burst may fill the free places and the queue at once, between two steps.
+        if len(self.running) + len(self.waiting) >= self.limits.max_running + self.limits.max_waiting:
             raise errors.Busy(
                 f"the queue is full: {len(self.running)} requests run and {len(self.waiting)} wait", retry_after_s=1.0
             )

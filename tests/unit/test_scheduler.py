@@ -101,10 +101,11 @@ def test_a_request_that_could_never_fit_is_refused_with_both_numbers():
 
 
 def test_a_full_queue_is_busy_and_says_when_to_come_again():
-    s = scheduler(max_waiting=1)
+    s = scheduler(max_running=1, max_waiting=1)
     s.add(sequence(1))
+    s.add(sequence(2))
     with pytest.raises(errors.Busy) as busy:
-        s.add(sequence(2))
+        s.add(sequence(3))
     assert busy.value.retry_after_s
 
 

@@ -1,0 +1,61 @@
+"""Greedy text equals transformers' own, token for token, alone and in company, on the fast path and on the slow one."""
+
+import pytest
+
+from modelengine_runtime import loader, runner
+from small_models import PACKED, SEQUENTIAL, answers, generate, prompts, small_model
+
+LENGTH = 24
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_the_fast_path_says_what_generate_says_alone_and_with_seven_others(architecture):
+    model = small_model(architecture)
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts()]
+    chosen = runner.choose(model)
+    assert isinstance(chosen, runner.PackedRunner)
+    assert answers(chosen, prompts(), LENGTH) == expected
+    assert answers(chosen, prompts()[:1], LENGTH) == expected[:1]
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama", "phi", "qwen3_moe"])
+def test_prepacked_layers_change_no_token(architecture):
+    model = small_model(architecture)
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts()]
+    chosen = runner.choose(model)
+    assert loader._speed_up(model)
+    assert answers(chosen, prompts(), LENGTH) == expected
+
+
+@pytest.mark.parametrize("architecture", SEQUENTIAL)
+def test_a_model_that_the_fast_path_would_get_wrong_runs_the_slow_way_and_right(architecture, caplog):
+    model = small_model(architecture)
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts()]
+    chosen = runner.choose(model)
+    assert isinstance(chosen, runner.SequentialRunner)
+    assert "runs one request at a time" in caplog.text
+    assert answers(chosen, prompts(), LENGTH) == expected
+
+
+def test_a_model_that_fails_the_self_check_is_not_trusted_with_the_fast_path(monkeypatch):
+    model = small_model("llama")
+    own = runner.packed_logits
+    monkeypatch.setattr(runner, "packed_logits", lambda model: own(model).roll(1, dims=0))
+    assert isinstance(runner.choose(model), runner.SequentialRunner)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "mamba"])
+def test_repeating_a_step_after_a_failure_changes_no_token(architecture):
+    """The loop runs each chunk alone again when a step fails; tokens already taken in must not count twice."""
+    model = small_model(architecture)
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts(3)]
+
+    class Stuttering:
+        def __init__(self, real):
+            self.real, self.release = real, real.release
+
+        def step(self, chunks):
+            self.real.step(chunks)
+            return [token for chunk in chunks for token in self.real.step([chunk])]
+
+    assert answers(Stuttering(runner.choose(model)), prompts(3), LENGTH) == expected

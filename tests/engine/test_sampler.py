@@ -1,0 +1,120 @@
+"""Each option changes which token is taken as documented; equal seeds take equal tokens whatever runs beside them."""
+
+from collections import Counter
+
+import pytest
+import torch
+from transformers.generation import logits_process
+
+from modelengine_runtime import loader, runner
+from modelengine_runtime.sampler import sample
+from modelengine_runtime.sampling import Sampling
+from small_models import answers, prompts, small_model
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
+DRAWS = 4000
+
+
+def drawn(sampling, prompt=(), output=(), logits=LOGITS):
+    """How often each token is taken, over many seeds."""
+    counts = Counter(
+        sample(logits.clone(), Sampling(**{**fields(sampling), "seed": seed}), prompt, output) for seed in range(DRAWS)
+    )
+    return {token: count / DRAWS for token, count in sorted(counts.items())}
+
+
+def fields(sampling):
+    return {name: getattr(sampling, name) for name in sampling.__dataclass_fields__}
+
+
+def close(shares, expected):
+    for token, probability in enumerate(expected.tolist()):
+        assert shares.get(token, 0.0) == pytest.approx(probability, abs=0.03 if probability else 0.0)
+
+
+def test_greedy_takes_the_best():
+    assert sample(LOGITS.clone(), Sampling(), (), ()) == 5
+
+
+def test_temperature_one_draws_the_model_s_own_distribution():
+    close(drawn(Sampling(temperature=1.0)), torch.softmax(LOGITS, 0))
+
+
+def test_a_low_temperature_sharpens_it():
+    close(drawn(Sampling(temperature=0.5)), torch.softmax(LOGITS / 0.5, 0))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "warper"),
+    [
+        (Sampling(temperature=1.0, top_k=2), logits_process.TopKLogitsWarper(2)),
+        (Sampling(temperature=1.0, top_p=0.7), logits_process.TopPLogitsWarper(0.7)),
+        (Sampling(temperature=1.0, min_p=0.2), logits_process.MinPLogitsWarper(0.2)),
+        (Sampling(temperature=1.0, top_p=0.0001), logits_process.TopPLogitsWarper(0.0001)),
+    ],
+    ids=["top_k", "top_p", "min_p", "tiny top_p keeps the best"],
+)
+def test_a_cut_leaves_what_transformers_leaves(sampling, warper):
+    close(drawn(sampling), torch.softmax(warper(None, LOGITS[None].clone())[0], 0))
+
+
+def test_cuts_follow_each_other_as_in_transformers():
+    scores = LOGITS[None] / 1.5
+    for warper in (
+        logits_process.TopKLogitsWarper(4),
+        logits_process.TopPLogitsWarper(0.8),
+        logits_process.MinPLogitsWarper(0.3),
+    ):
+        scores = warper(None, scores)
+    close(drawn(Sampling(temperature=1.5, top_k=4, top_p=0.8, min_p=0.3)), torch.softmax(scores[0], 0))
+
+
+def test_the_repetition_penalty_is_that_of_transformers_and_sees_the_prompt():
+    penalized = logits_process.RepetitionPenaltyLogitsProcessor(4.0)(torch.tensor([[5, 4]]), LOGITS[None].clone())
+    close(
+        drawn(Sampling(temperature=1.0, repetition_penalty=4.0), prompt=[5], output=[4]), torch.softmax(penalized[0], 0)
+    )
+
+
+def test_the_presence_penalty_counts_a_token_of_the_answer_once():
+    expected = LOGITS - torch.tensor([0, 0, 0, 0, 0, 1.5])
+    sampling = Sampling(temperature=1.0, presence_penalty=1.5)
+    close(drawn(sampling, prompt=[0], output=[5, 5]), torch.softmax(expected, 0))
+
+
+def test_the_frequency_penalty_counts_every_time():
+    expected = LOGITS - torch.tensor([0, 0, 0, 0, 0, 3.0])
+    close(
+        drawn(Sampling(temperature=1.0, frequency_penalty=1.5), prompt=[0], output=[5, 5]), torch.softmax(expected, 0)
+    )
+
+
+def test_a_strong_penalty_makes_greedy_take_another_token():
+    assert sample(LOGITS.clone(), Sampling(repetition_penalty=10.0), [5], ()) == 0
+
+
+def test_scores_that_are_no_numbers_are_an_error_not_a_token():
+    with pytest.raises(FloatingPointError):
+        sample(torch.full((4,), float("nan")), Sampling(), (), ())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_seeded_answer_is_the_same_alone_and_with_seven_others(dtype):
+    model = small_model("qwen3").to(dtype)
+    chosen = runner.choose(model)
+    assert loader._speed_up(model)
+    samplings = [Sampling(temperature=1.0, top_p=0.9, seed=100 + i) for i in range(8)]
+    together = answers(chosen, prompts(), 40, samplings)
+    alone = [
+        answers(chosen, [prompt], 40, [sampling])[0] for prompt, sampling in zip(prompts(), samplings, strict=True)
+    ]
+    assert together == alone
+    assert len({tuple(answer) for answer in together}) == 8
+
+
+def test_different_seeds_give_different_answers():
+    chosen = runner.choose(small_model("qwen3"))
+    same = [prompts()[0]] * 4
+    seeded = answers(chosen, same, 20, [Sampling(temperature=1.0, seed=seed) for seed in (1, 1, 2, 3)])
+    assert seeded[0] == seeded[1]
+    assert len({tuple(answer) for answer in seeded}) == 3

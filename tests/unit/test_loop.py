@@ -1,0 +1,131 @@
+"""The step thread: errors reach the one request they belong to, aborts free the place, nobody is left waiting."""
+
+import queue
+
+import pytest
+
+from fakes import ByteTokenizer, FakeRunner
+from modelengine import errors
+from modelengine_runtime.loop import StepLoop
+from modelengine_runtime.sampling import Sampling
+from modelengine_runtime.scheduler import Limits, Scheduler
+from modelengine_runtime.sequence import ChatSequence, End, Failure, Part
+from modelengine_runtime.text import AnswerText
+
+
+class Request:
+    """A sequence and what was delivered to it."""
+
+    def __init__(self, number, text="hello", limit=5):
+        self.events = queue.SimpleQueue()
+        self.sequence = ChatSequence(
+            id=number,
+            prompt=list(text.encode()),
+            limit=limit,
+            sampling=Sampling(),
+            stop_tokens=frozenset({0}),
+            text=AnswerText(ByteTokenizer().decode),
+            deliver=self.events.put,
+        )
+
+    def outcome(self):
+        """The text, and how it ended."""
+        text = ""
+        while True:
+            event = self.events.get(timeout=10)
+            if not isinstance(event, Part):
+                return text, event
+            text += event.text
+
+
+@pytest.fixture
+def runner():
+    return FakeRunner()
+
+
+@pytest.fixture
+def loop(runner):
+    loop = StepLoop(Scheduler(Limits(max_running=4, max_waiting=2, step_tokens=64, kv_tokens=10_000)), runner)
+    loop.start()
+    yield loop
+    if loop.is_alive:
+        loop.stop()
+
+
+def test_a_request_gets_its_parts_and_one_end(loop):
+    request = Request(1)
+    loop.submit(request.sequence)
+    text, end = request.outcome()
+    assert text == "fghij"
+    assert isinstance(end, End)
+    assert end.length == 5
+    assert request.events.empty()
+
+
+def test_requests_run_together_in_one_step(loop, runner):
+    runner.pause_s = 0.01
+    requests = [Request(i, limit=20) for i in range(4)]
+    for request in requests:
+        loop.submit(request.sequence)
+    assert {request.outcome()[0] for request in requests} == {"fghijklmnopqrstuvwxy"}
+    assert max(len(step) for step in runner.steps) == 4
+
+
+def test_a_request_that_breaks_the_model_fails_alone_and_the_others_finish(loop, runner):
+    runner.pause_s = 0.01
+    good, bad = [Request(i, limit=20) for i in range(3)], Request(9, text="boom!")
+    for request in (*good, bad):
+        loop.submit(request.sequence)
+    _, failure = bad.outcome()
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, errors.RequestFailed)
+    assert "the model broke on this prompt" in failure.error.message
+    assert {request.outcome()[0] for request in good} == {"fghijklmnopqrstuvwxy"}
+
+
+def test_an_abort_frees_the_place_and_the_cache(loop, runner):
+    runner.pause_s = 0.005
+    long = Request(1, limit=9_000)
+    loop.submit(long.sequence)
+    assert isinstance(long.events.get(timeout=10), Part)
+    loop.abort(long.sequence)
+    next_one = Request(2)
+    loop.submit(next_one.sequence)
+    next_one.outcome()
+    assert loop.running == 0
+    assert loop.counters.aborted == 1
+    assert runner.caches == set()
+
+
+def test_an_abort_after_the_end_changes_nothing(loop):
+    request = Request(1)
+    loop.submit(request.sequence)
+    request.outcome()
+    loop.abort(request.sequence)
+    loop.stop()
+    assert (loop.counters.finished, loop.counters.aborted) == (1, 0)
+
+
+def test_a_full_queue_reaches_the_request_as_busy(loop, runner):
+    runner.pause_s = 0.02
+    requests = [Request(i, limit=100) for i in range(7)]
+    for request in requests:
+        loop.submit(request.sequence)
+    outcomes = []
+    for request in requests:
+        loop_end = request.outcome()[1]
+        outcomes.append(loop_end)
+    refused = [end.error for end in outcomes if isinstance(end, Failure)]
+    assert len(refused) == 1
+    assert isinstance(refused[0], errors.Busy)
+
+
+def test_stopping_tells_whoever_still_waits(loop, runner):
+    runner.pause_s = 0.01
+    request = Request(1, limit=5_000)
+    loop.submit(request.sequence)
+    request.events.get(timeout=10)
+    loop.stop()
+    _, failure = request.outcome()
+    assert isinstance(failure.error, errors.Unavailable)
+    assert not loop.is_alive
