@@ -19,9 +19,10 @@ def running(
     on_listening: Callable[[int], None] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 0.5,
+    port: int = 0,
 ) -> Iterator[int]:
     """Serves the app while the block runs; gives its port. The stop is the real one, as on a signal."""
-    sock = serving.listen("127.0.0.1", 0)
+    sock = serving.listen("127.0.0.1", port)
     started = threading.Event()
     stops: list[Callable[[], None]] = []
 

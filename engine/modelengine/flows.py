@@ -111,7 +111,7 @@ def wait_service_available(
             return [from_json(ServerInfo, service) for service in msg["services"]]
         except errors.WaitTimeout:
             continue
-        except errors.ConnectionFailed:
+        except (errors.ConnectionFailed, errors.Unavailable):
             yield Pause(min(RETRY_PAUSE_S, max(0.0, deadline - clock())))
     raise errors.WaitTimeout(f"{name!r} is not available after {timeout_s:g} s (name server {base})")
 

@@ -1,0 +1,65 @@
+"""How tests speak to servers without a client of ours, and engines in processes that can be killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelengine.protocol import ServerInfo
+
+OpenFrontDoor = Callable[..., str]
+StartEngine = Callable[..., ServerInfo]
+
+TESTS = Path(__file__).parent
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def envelope(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def msg(self) -> Any:
+        return self.envelope["msg"]
+
+
+def ask(
+    address: str, path: str, body: Any = None, *, method: str = "POST", headers: dict[str, str] | None = None
+) -> Reply:
+    """One request as any HTTP client sends it; an iterator of bytes as body goes out in chunks."""
+    host, port = address.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    try:
+        raw = json.dumps(body).encode() if isinstance(body, dict | list) else body
+        connection.request(method, path, raw, {"content-type": "application/json", **(headers or {})})
+        response = connection.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def engine_process(name: str, **fields: object) -> Iterator[tuple[subprocess.Popen[str], ServerInfo]]:
+    """A fake engine in a process of its own, so that it can be killed; gives the process and its address."""
+    engine = f"fakes.FakeEngine({name!r}, **{fields!r})"
+    code = f"import fakes, servers\nwith servers.running({engine}.app()) as port: print(port, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, ServerInfo(name, "127.0.0.1", int(process.stdout.readline()))
+        finally:
+            process.kill()
