@@ -38,11 +38,14 @@ def main() -> None:
 
 
 def load(settings: Settings) -> Engine:
-    folder = source.resolve(settings.model_source, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    folder = source.resolve(settings.model_source, progress=progress)
     # torch takes seconds to import; the server answers `health` meanwhile.
     from modelengine_runtime import loader, machine
 
-    model = loader.load(folder, device=settings.device, dtype=settings.dtype, max_context=settings.max_context)
+    model = loader.load(
+        folder, device=settings.device, dtype=settings.dtype, max_context=settings.max_context, progress=progress
+    )
     kv_bytes = int(machine.free_memory_bytes(model.device) * KV_MEMORY_SHARE)
     limits = Limits(
         max_running=settings.max_batch_size,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from modelengine.errors import ModelLoadError
 from modelengine_runtime import machine, prepacked, runner
@@ -24,9 +25,12 @@ DTYPES: Mapping[str, torch.dtype] = {
 DEFAULT_CONTEXT = 4096
 
 
-def load(folder: Path, *, device: str = "auto", dtype: str = "auto", max_context: int = 0) -> LoadedModel:
-    """Raises ModelLoadError. `max_context` 0 takes what the model was made for."""
+def load(
+    folder: Path, *, device: str = "auto", dtype: str = "auto", max_context: int = 0, progress: bool = False
+) -> LoadedModel:
+    """Raises ModelLoadError. `max_context` 0 takes what the model was made for; `progress` shows a bar on stderr."""
     where = choose_device(device)
+    (transformers_logging.enable_progress_bar if progress else transformers_logging.disable_progress_bar)()
     torch.set_num_threads(machine.cpu_limit())
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -75,9 +79,19 @@ def choose_dtype(asked: str, config: Any, device: str) -> torch.dtype:
 
 
 def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
+    """Raises ValueError where the files lack a weight: transformers would make up a random one, and only warn."""
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(f"the weights lack {missing[0]} ({len(missing)} in all); do they belong to this config.json?")
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
 
