@@ -140,5 +140,5 @@ def test_the_prompt_has_one_begin_of_text_token_though_template_and_tokenizer_bo
 
 
 def test_messages_that_the_template_refuses_are_the_client_s_mistake_and_say_why(bos_tokenizer):
-    with pytest.raises(InvalidRequest, match="messages: .*no system role here"):
+    with pytest.raises(InvalidRequest, match=r"messages: .*no system role here"):
         prompt.encode(bos_tokenizer, request("system", "user"))
