@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelengine.protocol import ServerInfo
+from modelengine import ChatClient, Stream, flows
+from modelengine.chat_request import chat_request
+from modelengine.protocol import ChatChunk, ServerInfo, to_json
 
 OpenFrontDoor = Callable[..., str]
 StartEngine = Callable[..., ServerInfo]
@@ -63,3 +65,14 @@ def engine_process(name: str, **fields: object) -> Iterator[tuple[subprocess.Pop
             yield process, ServerInfo(name, "127.0.0.1", int(process.stdout.readline()))
         finally:
             process.kill()
+
+
+def through(front_door: str, client: ChatClient, name: str = "demo") -> Stream[ChatChunk]:
+    """A stream that is relayed by the front door; the client itself would go to the engine directly."""
+    request = chat_request(name, [{"role": "user", "content": "hi"}], None, None, True)
+    flow = one(flows.Open(f"http://{front_door}/engine/inference", to_json(request)))
+    return Stream(client._run(flow), flows.ChatParts())
+
+
+def one(effect: flows.Effect) -> flows.Flow[Any]:
+    return (yield effect)

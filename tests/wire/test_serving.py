@@ -1,0 +1,136 @@
+"""The front door as a process: how it starts, refuses to start, and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from callers import ask, through
+from fakes import FakeEngine
+from modelengine import ChatClient, NameServerClient, ServerInfo, errors
+from servers import running
+
+StartFrontDoor = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_front_door() -> Iterator[StartFrontDoor]:
+    started = []
+
+    def start(**variables: str) -> subprocess.Popen[str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MODELENGINE_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "modelengine_gateway"],
+            env={**env, "MODELENGINE_LISTEN_PORT": "0", **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        with process:
+            pass
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("NameServer: in memory, running! port: ")
+    return int(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly_with_code_0_and_a_last_word(
+    start_front_door: StartFrontDoor, number: signal.Signals
+) -> None:
+    process = start_front_door()
+    assert ask(f"127.0.0.1:{port_of(process)}", "/ready", method="GET").status == 200
+    process.send_signal(number)
+    out, err = process.communicate(timeout=5)
+    assert (process.returncode, out, err) == (0, "NameServer clean_up!\n", "")
+
+
+def test_a_taken_port_is_one_line_on_stderr_and_code_1(start_front_door: StartFrontDoor) -> None:
+    port = port_of(start_front_door())
+    second = start_front_door(MODELENGINE_LISTEN_PORT=str(port))
+    out, err = second.communicate(timeout=10)
+    assert (second.returncode, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"error: port {port} on 127.0.0.1 is taken by a ModelEngine name server (version ")
+
+
+def test_a_bad_setting_is_one_line_on_stderr_and_code_1(start_front_door: StartFrontDoor) -> None:
+    process = start_front_door(MODELENGINE_LEASE_S="60")
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (1, "")
+    assert err == "error: MODELENGINE_LEASE_S: must be a number from 0.3 to 10, got '60'\n"
+
+
+def test_it_ends_with_its_stdin_when_its_parent_asked_for_that(start_front_door: StartFrontDoor) -> None:
+    process = start_front_door(MODELENGINE_EXIT_WITH_STDIN="1")
+    port_of(process)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=5) == 0
+
+
+def test_it_outlives_its_stdin_when_nobody_asked(start_front_door: StartFrontDoor) -> None:
+    process = start_front_door()
+    address = f"127.0.0.1:{port_of(process)}"
+    assert process.stdin is not None
+    process.stdin.close()
+    time.sleep(0.5)
+    assert ask(address, "/ready", method="GET").status == 200
+
+
+def test_an_open_answer_may_finish_after_the_signal_while_new_ones_are_refused(
+    start_front_door: StartFrontDoor,
+) -> None:
+    process = start_front_door()
+    address = f"127.0.0.1:{port_of(process)}"
+    with running(FakeEngine(pause_s=0.3).app()) as engine_port:
+        register(address, engine_port)
+        with ChatClient(address) as client, through(address, client) as stream:
+            next(stream)
+            process.terminate()
+            time.sleep(0.4)
+            with pytest.raises(ConnectionRefusedError):
+                ask(address, "/ready", method="GET")
+            assert [part.done for part in stream][-1] is True
+    assert process.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize(("grace_s", "second_signal"), [("0.3", False), ("60", True)])
+def test_an_open_answer_is_cut_by_the_end_of_the_grace_or_a_second_signal_and_told_so(
+    start_front_door: StartFrontDoor, grace_s: str, second_signal: bool
+) -> None:
+    process = start_front_door(MODELENGINE_GRACE_S=grace_s)
+    address = f"127.0.0.1:{port_of(process)}"
+    with running(FakeEngine(words=["x"] * 1000, pause_s=0.05).app()) as engine_port:
+        register(address, engine_port)
+        with ChatClient(address) as client, through(address, client) as stream:
+            next(stream)
+            started = time.monotonic()
+            process.terminate()
+            if second_signal:
+                time.sleep(0.2)
+                process.terminate()
+            with pytest.raises(errors.Unavailable, match="stopping"):
+                list(stream)
+            assert process.wait(timeout=5) == 0
+            assert time.monotonic() - started < 3
+
+
+def register(address: str, engine_port: int) -> None:
+    with NameServerClient(address) as names:
+        names.register(ServerInfo("demo", "127.0.0.1", engine_port))
