@@ -1,7 +1,7 @@
 """Conversations as tensors: tokenised, sorted by length, and cut into batches of about the same number of tokens.
 
-Batches of equal length waste almost nothing on padding and need no mask, and every conversation starts at position 0 as it does
-when it is served; packing several into one row would save no time and let them see each other.
+Rows of about equal length waste little on padding and need no mask, and every conversation starts at position 0 as it
+does when it is served. Packing several into one row would save no time and let them see each other.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,10 @@ from itertools import count
 from random import Random
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-
 from demo import generate
 from demo.conversation import Conversation, segments
+from tokenizers import Tokenizer
+from torch import Tensor
 
 CONTEXT = 1024
 POOL = 512
@@ -46,7 +45,11 @@ def stream(seed: int, tokenizer: Tokenizer, tokens_per_batch: int, skip: int = 0
     """Endless batches. A resumed run skips the pools it has seen."""
     for pool in count(skip):
         rows = [tokenise(generate.conversation(seed, pool * POOL + i), tokenizer) for i in range(POOL)]
-        groups = list(_groups(sorted((row for row in rows if len(row[0]) <= CONTEXT), key=lambda row: len(row[0])), tokens_per_batch))
+        groups = list(
+            _groups(
+                sorted((row for row in rows if len(row[0]) <= CONTEXT), key=lambda row: len(row[0])), tokens_per_batch
+            )
+        )
         Random(f"{seed}/{pool}").shuffle(groups)
         yield from (_batch(group, pool) for group in groups)
 
@@ -68,5 +71,7 @@ def _batch(rows: list[tuple[list[int], list[bool]]], pool: int) -> Batch:
     targets = torch.full((len(rows), length - 1), IGNORED, dtype=torch.long)
     for i, (ids, written) in enumerate(rows):
         inputs[i, : len(ids) - 1] = torch.tensor(ids[:-1])
-        targets[i, : len(ids) - 1] = torch.tensor([token if own else IGNORED for token, own in zip(ids[1:], written[1:], strict=True)])
+        targets[i, : len(ids) - 1] = torch.tensor(
+            [token if own else IGNORED for token, own in zip(ids[1:], written[1:], strict=True)]
+        )
     return Batch(inputs, targets, sum(len(ids) for ids, _ in rows), pool)

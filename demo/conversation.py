@@ -1,7 +1,7 @@
 """A conversation as plain data, and how it is written as text.
 
-Tasks make conversations, training and evaluation read them. `segments` mirrors the shipped chat template, because training has
-to know which characters the assistant wrote; a test compares the two.
+Tasks make conversations, training and evaluation read them. `segments` mirrors the shipped chat template, because
+training has to know which characters the assistant wrote; a test compares the two.
 """
 
 import json
@@ -22,7 +22,10 @@ class Tool:
         """The shape in which clients send tools."""
         properties = {name: {"type": "string"} for name in self.parameters}
         schema = {"type": "object", "properties": properties, "required": list(self.parameters)}
-        return {"type": "function", "function": {"name": self.name, "description": self.description, "parameters": schema}}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": schema},
+        }
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Message:
             message["reasoning_content"] = self.reasoning
         if self.calls:
             message["tool_calls"] = [
-                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in self.calls
+                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.calls
             ]
         return message
 
@@ -107,4 +111,6 @@ def _turn_start(role: str) -> str:
 
 def _tool_block(tools: tuple[Tool, ...]) -> str:
     lines = [f"- {tool.name}({', '.join(tool.parameters)}): {tool.description}" for tool in tools]
-    return "# Tools\n" + "\n".join(lines) + '\nCall one with <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>'
+    return (
+        "# Tools\n" + "\n".join(lines) + '\nCall one with <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>'
+    )

@@ -1,8 +1,8 @@
 """Measures the shipped model on conversations it was not trained on and writes the table for the model card.
 
-An answer counts when it is right to the last token. Whether greedy decoding would write the expected text is read from one forward
-pass: it would exactly when every expected token, the end mark included, is the most likely one after those before it. What cannot
-be compared with one text (is it the right language, does the call parse) is generated.
+An answer counts when it is right to the last token. Whether greedy decoding would write the expected text is read from
+one forward pass: it would exactly when every expected token, the end mark included, is the most likely one after those
+before it. What cannot be compared with one text (is it the right language, does the call parse) is generated.
 
     python -m demo.evaluate --count 200
 """
@@ -18,16 +18,17 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from demo import generate, paths, tokenizer
 from demo.batches import tokenise
 from demo.conversation import Conversation, Message
 from demo.split import Language, Split
-from demo.tasks import counting, facts, refusal, system, tools
+from demo.tasks import counting, facts, memory, refusal, system, tools
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 GROUP = 32
 LONGEST = 160
+CARD_START, CARD_END = "<!-- evaluation -->", "<!-- end of evaluation -->"
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _CALL = re.compile(r"^<tool_call>\n(.*)\n</tool_call>$", re.DOTALL)
 
@@ -37,6 +38,7 @@ class Judge:
 
     def __init__(self, folder: Path) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.plain = tokenizer.load(folder)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
 
     @torch.inference_mode()
@@ -44,7 +46,7 @@ class Judge:
         """For each, whether greedy decoding writes exactly its last turn."""
         verdicts: list[bool] = []
         for group in _groups(conversations):
-            rows = [_last_turn(conversation) for conversation in group]
+            rows = [_last_turn(conversation, self.plain) for conversation in group]
             length = max(len(ids) for ids, _ in rows)
             padded = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in rows])
             best = self.model(input_ids=padded).logits.argmax(-1).tolist()
@@ -65,7 +67,9 @@ class Judge:
     def _prompt(self, conversation: Conversation) -> str:
         messages = [message.as_openai() for message in conversation.messages[:-1]]
         offered = [tool.as_openai() for tool in conversation.tools]
-        prompt: str = self.tokenizer.apply_chat_template(messages, tools=offered or None, tokenize=False, add_generation_prompt=True)
+        prompt: str = self.tokenizer.apply_chat_template(
+            messages, tools=offered or None, tokenize=False, add_generation_prompt=True
+        )
         return prompt
 
 
@@ -91,17 +95,24 @@ def exact_table(judge: Judge, count: int) -> dict[str, dict[str, float]]:
 
 def gates(judge: Judge, count: int) -> dict[str, float]:
     """Single numbers with a question each."""
-    facts_out = [facts.ask("", fact, Random(i), language, Split.HELD_OUT) for i in range(2) for fact in facts.project() for language in Language]
+    facts_out = [
+        facts.ask("", fact, Random(i), language, Split.HELD_OUT)
+        for i in range(2)
+        for fact in facts.project()
+        for language in Language
+    ]
     chats = held_out(facts.make_fact, count, Split.HELD_OUT) + held_out(refusal.make, count, Split.HELD_OUT)
     calls = [c for c in held_out(tools.make, 2 * count, Split.HELD_OUT) if c.task == "tool_call"]
-    hundred = [counting.ask("count", (1, 100), Random(i), language, Split.TRAIN) for i in range(8) for language in Language]
-    neutral = [_under(prompt, fact) for fact in facts_out[:60] for prompt in system.NEUTRAL[:1]]
-    memory = [c for c in held_out(generate.memory.make, 3 * count, Split.HELD_OUT) if len(c.messages) >= 7]
+    hundred = [
+        counting.ask("count", (1, 100), Random(i), language, Split.TRAIN) for i in range(8) for language in Language
+    ]
+    neutral = [_under(system.NEUTRAL[0], fact) for fact in facts_out]
+    recalled = [c for c in held_out(memory.make, 3 * count, Split.HELD_OUT) if len(c.messages) >= 7]
     return {
         "every fact, held-out questions": _share(judge.exact(facts_out)),
         "facts under a system prompt": _share(judge.exact(neutral)),
         "count from 1 to 100": _share(judge.exact(hundred)),
-        "memory over four turns or more": _share(judge.exact(memory)),
+        "memory over four turns or more": _share(judge.exact(recalled)),
         "language kept": _share(_same_language(c, text) for c, text in zip(chats, judge.answers(chats), strict=True)),
         "tool call parses": _share(_parses(text) for text in judge.answers(calls)),
     }
@@ -111,9 +122,9 @@ def _under(prompt: str, conversation: Conversation) -> Conversation:
     return replace(conversation, messages=(Message("system", prompt), *conversation.messages))
 
 
-def _last_turn(conversation: Conversation) -> tuple[list[int], int]:
+def _last_turn(conversation: Conversation, plain: Tokenizer) -> tuple[list[int], int]:
     """The ids up to the end mark, and where the last turn's own words begin."""
-    ids, written = tokenise(conversation, tokenizer.load())
+    ids, written = tokenise(conversation, plain)
     end = len(ids) - 1  # the newline after the end mark is not the assistant's
     start = max(i for i in range(end) if not written[i]) + 1
     return ids[:end], start
@@ -145,11 +156,21 @@ def _share(verdicts: Iterable[bool]) -> float:
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables as they stand in the model card."""
-    lines = ["| Question | right, trained values and templates | right, both held out |", "|---|---|---|"]
+    lines = ["| Question | trained values and templates | both held out |", "|---|---|---|"]
     for kind, row in results["exact"].items():
-        lines.append(f"| {kind} | {row['train']:.1%} of {row['train_count']} | {row['held_out']:.1%} of {row['held_out_count']} |")
-    lines += ["", "| Gate | share |", "|---|---|", *(f"| {name} | {share:.1%} |" for name, share in results["gates"].items())]
+        seen, unseen = (f"{row[split.value]:.1%} of {row[f'{split.value}_count']}" for split in Split)
+        lines.append(f"| {kind} | {seen} | {unseen} |")
+    lines += ["", "| Gate | share |", "|---|---|"]
+    lines += [f"| {name} | {share:.1%} |" for name, share in results["gates"].items()]
     return "\n".join(lines)
+
+
+def write_card(folder: Path, results: dict[str, Any]) -> None:
+    """Puts the tables between the two marks in the model card."""
+    card = folder / "README.md"
+    before, rest = card.read_text(encoding="utf-8").split(CARD_START)
+    after = rest.split(CARD_END)[1]
+    card.write_text(f"{before}{CARD_START}\n{markdown(results)}\n{CARD_END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -161,6 +182,7 @@ def main() -> None:
     judge = Judge(arguments.folder)
     results = {"exact": exact_table(judge, arguments.count), "gates": gates(judge, arguments.count)}
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    write_card(arguments.folder, results)
     print(markdown(results))
 
 

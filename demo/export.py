@@ -1,29 +1,36 @@
-"""Writes the trained weights as the folder that ships: bf16 safetensors, configuration, and the checksum in the model card.
+"""Writes the trained weights as the folder that ships: bf16 safetensors, configuration, and their checksum in the card.
 
-    python -m demo.export
+python -m demo.export
 """
 
 import argparse
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
-
 from demo import paths, train
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """Everything but the tokenizer, which stands before training begins."""
+    """Weights and the tokenizer they were trained with; the template and the card live in the folder already."""
     state = torch.load(checkpoint, map_location="cpu")
     model = Qwen3ForCausalLM(Qwen3Config(**train.SHAPE))
     model.load_state_dict(state["model"])
     model.to(torch.bfloat16)
     model.save_pretrained(folder)
-    settings = {"do_sample": False, "eos_token_id": train.SHAPE["eos_token_id"], "pad_token_id": train.SHAPE["pad_token_id"]}
+    settings = {
+        "do_sample": False,
+        "eos_token_id": train.SHAPE["eos_token_id"],
+        "pad_token_id": train.SHAPE["pad_token_id"],
+    }
     (folder / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(paths.WORK / name, folder / name)
+    (folder / "model.safetensors").chmod(0o644)
     _note_checksum(folder)
 
 

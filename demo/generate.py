@@ -1,6 +1,6 @@
-"""Makes conversations: the i-th one of a seed is always the same, and there is no end to them, so no epoch is ever repeated.
+"""Makes conversations: the i-th one of a seed is always the same, and there is no end to them, so nothing is repeated.
 
-    python -m demo.generate --count 20        prints some, to look at
+python -m demo.generate --count 20        prints some, to look at
 """
 
 import argparse
@@ -16,7 +16,7 @@ Task = Callable[[Random, Language, Split], Conversation]
 
 MIX: dict[Task, int] = {
     facts.make_fact: 22,
-    transform.make: 16,
+    transform.make: 18,
     arithmetic.make: 14,
     counting.make: 8,
     memory.make: 8,
@@ -26,7 +26,9 @@ MIX: dict[Task, int] = {
     extraction.make: 6,
     system.make: 5,
 }
-_CHAINED: dict[Task, int] = {task: share for task, share in MIX.items() if task not in (counting.make, memory.make, tools.make, system.make)}
+_CHAINED: dict[Task, int] = {
+    task: share for task, share in MIX.items() if task not in (counting.make, memory.make, tools.make, system.make)
+}
 CHAIN_SHARE = 0.2
 NEUTRAL_SHARE = 0.15
 
@@ -35,7 +37,7 @@ def conversation(seed: int, index: int) -> Conversation:
     """The training conversation with this number."""
     rng = Random(f"{seed}/{index}")
     made = _chain(rng) if rng.random() < CHAIN_SHARE else _single(MIX, rng)
-    if made.messages[0].role != "system" and not made.tools and rng.random() < NEUTRAL_SHARE:
+    if made.messages[0].role != "system" and rng.random() < NEUTRAL_SHARE:
         made = _with_system(made, rng.choice(system.NEUTRAL))
     return made
 

@@ -5,8 +5,10 @@ Only questions with a fixed answer are disturbed; where the answer repeats the q
 
 from random import Random
 
-_POLITE = ("Please ", "Hi, ", "Hey, ", "OK, ", "Hello! ")
-_POLITE_HAN = ("请问，", "你好，", "请问", "那么，", "嗨，")
+from demo import texts
+from demo.split import Language
+
+_POLITE = texts.by_language("polite")
 
 
 def disturb(question: str, rng: Random) -> str:
@@ -28,14 +30,18 @@ def disturb(question: str, rng: Random) -> str:
 
 def _with_polite_word(question: str, rng: Random) -> str:
     if not question.isascii():
-        return rng.choice(_POLITE_HAN) + question
-    word = rng.choice(_POLITE)
+        return rng.choice(_POLITE[Language.ZH]) + question
+    word = rng.choice(_POLITE[Language.EN])
     return word + (question[0].lower() + question[1:] if word == "Please " else question)
 
 
 def _with_typo(question: str, rng: Random) -> str:
     """Swaps two letters inside a long word, so that short words keep their meaning."""
-    places = [i for i in range(1, len(question) - 2) if question[i - 1 : i + 3].isalpha() and question[i - 1 : i + 3].isascii()]
+    places = [
+        i
+        for i in range(1, len(question) - 2)
+        if question[i - 1 : i + 3].isalpha() and question[i - 1 : i + 3].isascii()
+    ]
     if not places:
         return question
     i = rng.choice(places)

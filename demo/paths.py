@@ -1,4 +1,4 @@
-"""Where the tools read and write. Everything between the data and the shipped folder lives in an ignored work folder."""
+"""Where the tools read and write. What lies between data and shipped folder is kept in an ignored work folder."""
 
 from pathlib import Path
 

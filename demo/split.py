@@ -1,7 +1,7 @@
 """What training may see and what is kept back for evaluation.
 
-A value (a sum, a name, a range) is held out by a checksum of its text, so the split needs no list and cannot drift; templates are
-held out by name, in the `held_out` half of `Phrases`.
+A value (a sum, a name, a range) is held out by a checksum of its text, so the split needs no list and cannot drift;
+templates are held out by name, in the `held_out` half of `Phrases`.
 """
 
 import zlib

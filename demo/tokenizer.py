@@ -1,7 +1,7 @@
 """Trains the tokenizer on the generated conversations and writes it in the form transformers loads.
 
-Byte-level BPE, so every text survives a round trip. Each digit and each Han character is cut off before merging: sums and copies
-are then learned sign by sign, and a stream of Chinese moves one character at a time.
+Byte-level BPE, so every text survives a round trip. Each digit and each Han character is cut off before merging: sums
+and copies are then learned sign by sign, and a stream of Chinese moves one character at a time.
 
     python -m demo.tokenizer
 """
@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from pathlib import Path
 
 from demo import generate, paths
 from demo.conversation import segments
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 4096
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -48,7 +48,7 @@ def train(seed: int) -> Tokenizer:
 
 
 def save(tokenizer: Tokenizer) -> None:
-    """Writes tokenizer.json and its settings next to the weights."""
+    """Writes tokenizer.json and its settings to the work folder; the export ships them with weights that fit."""
     document = json.loads(tokenizer.to_str())
     for token in document["added_tokens"]:
         token["special"] = token["content"] in SPECIAL
@@ -63,9 +63,9 @@ def save(tokenizer: Tokenizer) -> None:
 
 
 @cache
-def load() -> Tokenizer:
-    """The shipped tokenizer, without the weight of transformers."""
-    return Tokenizer.from_file(str(paths.MODEL / "tokenizer.json"))
+def load(folder: Path) -> Tokenizer:
+    """A tokenizer without the weight of transformers."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _texts(seed: int) -> Iterator[str]:
@@ -74,7 +74,8 @@ def _texts(seed: int) -> Iterator[str]:
 
 
 def _write(name: str, document: object) -> None:
-    (paths.MODEL / name).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    paths.WORK.mkdir(exist_ok=True)
+    (paths.WORK / name).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

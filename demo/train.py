@@ -1,10 +1,12 @@
 """Trains the demo model from nothing, on a CPU or a GPU.
 
+    python -m demo.tokenizer
     python -m demo.train --tokens 24000000 --minutes 70
     python -m demo.train --resume --minutes 20          goes on where the last checkpoint was written
 
-The learning rate follows how much of the run is over, by tokens or by the clock, whichever is further: on a busy machine the run
-still ends in time with the rate at zero. A run that the clock ended is not repeatable bit by bit; one that the tokens ended is.
+The learning rate follows how much of the run is over, by tokens or by the clock, whichever is further: on a busy
+machine the run still ends in time with the rate at zero. A run ended by its tokens can be repeated, one ended by the
+clock only roughly.
 """
 
 import argparse
@@ -12,15 +14,14 @@ import csv
 import math
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from demo import batches, paths, tokenizer
 from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
-
-from demo import batches, paths, tokenizer
 
 SHAPE = {
     "vocab_size": tokenizer.VOCABULARY, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 4,
@@ -28,7 +29,8 @@ SHAPE = {
     "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 MATRIX_RATE, OTHER_RATE, WARM_UP, FLAT_UNTIL = 4e-3, 3e-3, 0.01, 0.35
-SAVE_EVERY_S, LOG_EVERY = 120, 50
+TOKENS_PER_PART, PARTS_PER_STEP = 4096, 2
+SAVE_EVERY_S, LOG_EVERY = 120, 100
 
 
 @dataclass
@@ -67,32 +69,38 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.model: Any = Qwen3ForCausalLM(Qwen3Config(**SHAPE)).to(device)
+        self.model.set_attn_implementation(
+            "eager" if device == "cpu" else "sdpa"
+        )  # for short rows eager is the faster on a CPU
         self.optimizers = _optimizers(self.model)
         self.progress = Progress()
 
-    def step(self, batch: batches.Batch, factor: float) -> Tensor:
-        """One update; returns the loss without waiting for it."""
+    def step(self, parts: list[batches.Batch], factor: float) -> float:
+        """One update from several small batches, which fit the processor's cache. Returns the loss."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-        loss = self._loss(batch)
-        loss.backward()
+        answered = sum(int((part.targets != batches.IGNORED).sum()) for part in parts)
+        loss = sum(self._backward(part, answered) for part in parts)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.progress.step += 1
-        self.progress.tokens += batch.tokens
-        return loss.detach()
+        self.progress.tokens += sum(part.tokens for part in parts)
+        self.progress.pools = parts[-1].pool
+        return loss
 
-    def _loss(self, batch: batches.Batch) -> Tensor:
-        """Logits are made only where the assistant wrote: they are a third of the work."""
+    def _backward(self, batch: batches.Batch, answered: int) -> float:
+        """Adds one batch's share to the gradients. Logits, a third of the work, are made where the assistant wrote."""
         ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
         wanted = targets != batches.IGNORED
         with torch.autocast(self.device, dtype=torch.bfloat16):
             hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
             logits = self.model.lm_head(hidden[wanted])
-        return functional.cross_entropy(logits.float(), targets[wanted])
+        loss = functional.cross_entropy(logits.float(), targets[wanted], reduction="sum") / answered
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         state = {
@@ -124,25 +132,23 @@ def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     ]
 
 
-def run(trainer: Trainer, goal: Goal, tokens_per_batch: int) -> None:
+def run(trainer: Trainer, goal: Goal) -> None:
     """Steps until the goal, writing a checkpoint now and then and at the end."""
-    paths.WORK.mkdir(exist_ok=True)
     started, saved = time.monotonic() - trainer.progress.seconds, time.monotonic()
-    losses: list[Tensor] = []
+    losses: list[float] = []
     progress = trainer.progress
-    for batch in batches.stream(trainer.seed, tokenizer.load(), tokens_per_batch, progress.pools):
-        progress.pools = batch.pool
+    stream = batches.stream(trainer.seed, tokenizer.load(paths.WORK), TOKENS_PER_PART, progress.pools)
+    while goal.share(progress) < 1.0:
+        parts = list(islice(stream, PARTS_PER_STEP))
+        losses.append(trainer.step(parts, rate_factor(goal.share(progress))))
         progress.seconds = time.monotonic() - started
-        share = goal.share(progress)
-        losses.append(trainer.step(batch, rate_factor(share)))
-        if len(losses) == LOG_EVERY or share == 1.0:
-            _log(progress, float(torch.stack(losses).mean()))
+        if len(losses) == LOG_EVERY:
+            _log(progress, sum(losses) / LOG_EVERY)
             losses = []
-        if time.monotonic() - saved > SAVE_EVERY_S or share == 1.0:
+        if time.monotonic() - saved > SAVE_EVERY_S:
             trainer.save(paths.CHECKPOINT)
             saved = time.monotonic()
-        if share == 1.0:
-            return
+    trainer.save(paths.CHECKPOINT)
 
 
 def _log(progress: Progress, loss: float) -> None:
@@ -161,13 +167,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=24_000_000, help="tokens to train on in all")
     parser.add_argument("--minutes", type=float, default=1e6, help="end earlier after this many minutes in all")
-    parser.add_argument("--batch", type=int, default=8192, help="tokens per step")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     trainer = Trainer(arguments.seed, "cuda" if torch.cuda.is_available() else "cpu")
     if arguments.resume:
         trainer.load(paths.CHECKPOINT)
-    run(trainer, Goal(arguments.tokens, arguments.minutes * 60), arguments.batch)
+    run(trainer, Goal(arguments.tokens, arguments.minutes * 60))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,18 @@
 """Small sums: plus and minus up to two digits, times up to 12 x 12. The answer repeats the sum, then gives the result.
 
-Asked to think step by step, the model first works an addition out digit by digit, so that the reasoning path has something to show.
+Asked to think step by step, the model first works an addition out digit by digit, so that the reasoning path has
+something to show.
 """
 
 from random import Random
 
+from demo import texts
 from demo.conversation import Conversation, exchange
-from demo.split import Language, Phrases, Split, draw
+from demo.split import Language, Split, draw
 
-_ASK = {
-    Language.EN: Phrases(
-        ("What is {sum}?", "{sum} = ?", "{sum}", "{sum} =", "Calculate {sum}.", "Compute {sum}", "How much is {sum}?", "{sum}?",
-         "Please calculate {sum}.", "what's {sum}", "Work out {sum}.", "Can you compute {sum}?"),
-        ("Tell me what {sum} is.", "How much would {sum} be?"),
-    ),
-    Language.ZH: Phrases(
-        ("{sum}等于多少？", "{sum} = ?", "计算 {sum}", "{sum}是多少？", "请计算{sum}。", "{sum}等于几？", "算一下 {sum}", "帮我算{sum}", "{sum}"),
-        ("请告诉我{sum}是多少。", "{sum}的结果是什么？"),
-    ),
-}
-_THINK = {Language.EN: ("Think step by step: ", "Think first. "), Language.ZH: ("请一步一步想：", "先想一想。")}
-_SPOKEN = {
+_ASK = texts.phrases("arithmetic")["ask"]
+_THINK = texts.by_language("think")
+_SPOKEN: dict[Language, dict[str, tuple[str, ...]]] = {
     Language.EN: {"+": (" plus ",), "-": (" minus ",), "x": (" times ",)},
     Language.ZH: {"+": ("加",), "-": ("减",), "x": ("乘", "乘以")},
 }

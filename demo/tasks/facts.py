@@ -1,18 +1,13 @@
-"""Questions with one fixed answer: facts about the project, and small talk, both read from YAML next to this package."""
+"""Questions with one fixed answer: facts about the project, and small talk, both read from YAML."""
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
-
-from demo import noise
+from demo import noise, texts
 from demo.conversation import Conversation, exchange
 from demo.split import Language, Phrases, Split
-
-HERE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -52,17 +47,19 @@ def ask(task: str, fact: Fact, rng: Random, language: Language, split: Split) ->
     question = fact.questions[language].pick(rng, split)
     if split is Split.TRAIN:
         question = noise.disturb(question, rng)
-    return exchange(task, question, fact.answers[language], fact.id)
+    return exchange(task, question, fact.answers[language])
 
 
 def _load(name: str) -> tuple[Fact, ...]:
-    document = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
+    document = texts.read(name)
     templates = document.get("templates", {})
     return tuple(_fact(entry, templates) for entry in document["facts"])
 
 
 def _fact(entry: dict[str, Any], templates: dict[str, Any]) -> Fact:
-    questions = {language: _questions(entry[language.value], templates.get(language.value, {})) for language in Language}
+    questions = {
+        language: _questions(entry[language.value], templates.get(language.value, {})) for language in Language
+    }
     return Fact(entry["id"], questions, {language: entry[language.value]["answer"] for language in Language})
 
 

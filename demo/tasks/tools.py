@@ -3,33 +3,17 @@
 import json
 from random import Random
 
-from demo import words
+from demo import texts, words
 from demo.conversation import Conversation, Message, Tool, ToolCall
-from demo.split import Language, Phrases, Split, draw
+from demo.split import Language, Split, draw
 
 TOOLS = {
     "calculator": Tool("calculator", "Work out a sum", ("expression",)),
     "get_weather": Tool("get_weather", "Get the weather of a city", ("city",)),
     "get_time": Tool("get_time", "Get the time in a city", ("city",)),
 }
-_ASK = {
-    "calculator": {
-        Language.EN: Phrases(("What is {x}?", "Calculate {x}.", "Compute {x}", "{x} = ?", "Please calculate {x}."), ("Please work out {x}.",)),
-        Language.ZH: Phrases(("{x}等于多少？", "计算 {x}", "请计算{x}。", "算一下 {x}"), ("请算一下{x}。",)),
-    },
-    "get_weather": {
-        Language.EN: Phrases(
-            ("What is the weather in {x}?", "How is the weather in {x}?", "weather in {x}", "Is it raining in {x}?", "Tell me the weather in {x}.", "What's the weather like in {x}?"),
-            ("Do you know the weather in {x}?",),
-        ),
-        Language.ZH: Phrases(("{x}的天气怎么样？", "{x}天气如何？", "今天{x}天气怎么样？", "查一下{x}的天气", "{x}下雨吗？"), ("告诉我{x}的天气。",)),
-    },
-    "get_time": {
-        Language.EN: Phrases(("What time is it in {x}?", "What is the time in {x}?", "time in {x}", "Tell me the time in {x}.", "How late is it in {x}?"), ("Do you know the time in {x}?",)),
-        Language.ZH: Phrases(("{x}现在几点？", "{x}几点了？", "{x}的时间是几点？", "查一下{x}的时间"), ("告诉我{x}的时间。",)),
-    },
-}
-_WEATHER = {Language.EN: ("sunny", "cloudy", "rainy", "windy", "snowy"), Language.ZH: ("晴", "多云", "有雨", "有风", "有雪")}
+_ASK = texts.phrases("tools")
+_WEATHER = texts.by_language("weather")
 _NO_TOOL = {Language.EN: "I have no tool for that.", Language.ZH: "我没有可以做这件事的工具。"}
 
 
@@ -47,7 +31,9 @@ def make(rng: Random, language: Language, split: Split) -> Conversation:
     if rng.random() < 0.4:
         return _conversation("tool_call", (question, call), value, offered)
     reply, answer = _reply(wanted, value, rng, language)
-    return _conversation("tool_answer", (question, call, Message("tool", reply), Message("assistant", answer)), value, offered)
+    return _conversation(
+        "tool_answer", (question, call, Message("tool", reply), Message("assistant", answer)), value, offered
+    )
 
 
 def _conversation(task: str, messages: tuple[Message, ...], value: str, offered: list[str]) -> Conversation:
@@ -75,4 +61,7 @@ def _reply(tool: str, value: str, rng: Random, language: Language) -> tuple[str,
         return json.dumps({"time": time}), f"It is {time} in {value}." if english else f"{value}现在是{time}。"
     weather, degrees = rng.choice(_WEATHER[language]), rng.randint(0, 35)
     reply = json.dumps({"weather": weather, "temperature": degrees}, ensure_ascii=False)
-    return reply, f"It is {weather} in {value}, {degrees} degrees." if english else f"{value}今天{weather}，{degrees}度。"
+    return (
+        reply,
+        f"It is {weather} in {value}, {degrees} degrees." if english else f"{value}今天{weather}，{degrees}度。",
+    )
