@@ -1,0 +1,5 @@
+"""`python -m modelengine` is the `modelengine` command."""
+
+from modelengine.cli.main import run
+
+run()

@@ -1,0 +1,157 @@
+"""`modelengine up`: a name server and its engines on this machine, in one window, until Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from modelengine import env, errors
+from modelengine.cli.supervision import Supervision
+from modelengine.protocol import DEFAULT_PORT
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+# A machine that is no machine (RFC 5737): the way to it leads through the address that others know us by.
+ELSEWHERE = ("192.0.2.1", 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line asks for; None where the children's own default stands."""
+
+    model: str = "demo"
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    engines: int = 1
+    device: str | None = None
+    dtype: str | None = None
+    max_batch_size: int | None = None
+    max_context: int | None = None
+    grace_s: float = 30.0
+    log_level: str | None = None
+
+    @property
+    def reachable_host(self) -> str:
+        """Where this machine itself reaches what listens on `host`."""
+        return WILDCARDS.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+
+
+def up(
+    model: Annotated[str, typer.Argument(help="'demo', a folder, 'org/name' or 'hf://org/name@revision'.")] = "demo",
+    name: Annotated[str | None, typer.Option(help="The name to serve it under. Default: the model's own.")] = None,
+    host: Annotated[
+        str, typer.Option(envvar="MODELENGINE_LISTEN_HOST", help="Listen here; 0.0.0.0 opens it to others.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="MODELENGINE_LISTEN_PORT", min=0, max=65535, help="The name server's; 0 takes any.")
+    ] = DEFAULT_PORT,
+    engines: Annotated[int, typer.Option(min=0, max=64, help="Replicas of the name; 0: only the name server.")] = 1,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated at the same time.")] = None,
+    max_context: Annotated[int | None, typer.Option(min=0, help="Tokens of prompt and answer together.")] = None,
+    grace_s: Annotated[float, typer.Option(min=0, help="How long open answers may go on when stopping.")] = 30.0,
+    log_level: Annotated[str | None, typer.Option(help="Of both: DEBUG, INFO, WARNING or ERROR.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level INFO.")] = False,
+) -> None:
+    """Start a name server and an engine here, and keep them running until Ctrl-C."""
+    wanted = Wanted(
+        model=model,
+        name=name,
+        host=host,
+        port=port,
+        engines=engines,
+        device=device,
+        dtype=dtype,
+        max_batch_size=max_batch_size,
+        max_context=max_context,
+        grace_s=grace_s,
+        log_level=log_level or ("INFO" if verbose else None),
+    )
+    raise typer.Exit(start(wanted))
+
+
+def start(wanted: Wanted) -> int:
+    """Blocks until everything is stopped; gives the exit code."""
+    _require("gateway", "fastapi", "uvicorn", "aiohttp")
+    if wanted.engines:
+        _require("engine", "fastapi", "uvicorn", "torch", "transformers")
+    from modelengine.cli.supervisor import Command, Supervisor
+
+    inherited = dict(os.environ)
+    name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted))
+    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted))
+    titles = engine_titles(wanted)
+    has_parent = env.flag(os.environ, env.EXIT_WITH_STDIN)
+    plan = Supervision(titles, wanted.grace_s, "" if has_parent else hint(wanted))
+    supervisor = Supervisor(plan, name_server, dict.fromkeys(titles, engine), wanted.reachable_host)
+    return supervisor.run(ends_with_stdin=has_parent)
+
+
+def argv(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module)
+
+
+def name_server_env(wanted: Wanted) -> dict[str, str]:
+    return _set(
+        MODELENGINE_LISTEN_HOST=wanted.host,
+        MODELENGINE_LISTEN_PORT=wanted.port,
+        MODELENGINE_GRACE_S=wanted.grace_s,
+        MODELENGINE_LOG_LEVEL=wanted.log_level,
+    )
+
+
+def engine_env(wanted: Wanted) -> dict[str, str]:
+    return _set(
+        MODELENGINE_MODEL_SOURCE=wanted.model,
+        MODELENGINE_MODEL_NAME=wanted.name,
+        MODELENGINE_LISTEN_HOST=wanted.host,
+        MODELENGINE_LISTEN_PORT=0,
+        # Nobody can dial "every interface": clients are told this machine's own address.
+        MODELENGINE_ADVERTISE_HOST=own_address() if wanted.host in WILDCARDS else None,
+        MODELENGINE_DEVICE=wanted.device,
+        MODELENGINE_DTYPE=wanted.dtype,
+        MODELENGINE_MAX_BATCH_SIZE=wanted.max_batch_size,
+        MODELENGINE_MAX_CONTEXT=wanted.max_context,
+        MODELENGINE_GRACE_S=wanted.grace_s,
+        MODELENGINE_LOG_LEVEL=wanted.log_level,
+    )
+
+
+def engine_titles(wanted: Wanted) -> list[str]:
+    title = f"engine {wanted.name or wanted.model}"
+    return [title] if wanted.engines == 1 else [f"{title} #{i + 1}" for i in range(wanted.engines)]
+
+
+def hint(wanted: Wanted) -> str:
+    """How to go on; `{port}` is filled in when it is known."""
+    is_default = (wanted.host, wanted.port) == ("127.0.0.1", DEFAULT_PORT)
+    host = "" if is_default else f"--host {wanted.reachable_host}:{{port}} "
+    chat = f'modelengine {host}run {wanted.name or wanted.model} "hello"' if wanted.engines else f"modelengine {host}ls"
+    return f"try: {chat}    stop: Ctrl-C"
+
+
+def own_address() -> str:
+    """The address by which other machines reach this one. Sends nothing: a UDP socket only looks up the way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(ELSEWHERE)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _require(extra: str, *modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise errors.ModelEngineError(f"{missing[0]} is not installed; pip install 'modelengine[gateway,{extra}]'")
+
+
+def _set(**variables: object) -> dict[str, str]:
+    return {name: str(value) for name, value in variables.items() if value is not None}
