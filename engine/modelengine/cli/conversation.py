@@ -53,7 +53,7 @@ class Conversation:
             raise errors.InvalidRequest(f"can't save to {path}: {failure.strerror}") from failure
 
     def load(self, path: Path) -> None:
-        """Takes everything from a saved conversation. Raises InvalidRequest where the file is none, changing nothing."""
+        """Takes everything from a saved conversation. A file that is none raises InvalidRequest and changes nothing."""
         try:
             saved = _from_json(json.loads(path.expanduser().read_text(encoding="utf-8")))
         except OSError as failure:

@@ -23,7 +23,7 @@ def demo(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the model.")] = 600.0,
     host: options.Host = None,
 ) -> None:
-    """Wait for a model, ask what it can do, and chat with it, whole and streamed."""
+    """Show a first conversation; --up starts all it needs."""
     if up and host is not None:
         raise typer.BadParameter("--host is of a running system; --up starts its own")
     if port is not None and not up:

@@ -15,6 +15,7 @@ import typer
 from modelengine import errors
 
 DEBUG_VARIABLE = "MODELENGINE_DEBUG"
+START_HINT = "; start it here with 'modelengine up', or say where it is with --host"
 
 
 class Code(IntEnum):
@@ -55,7 +56,8 @@ def guarded(command: Callable[[], int | None]) -> int:
 def explain(failure: Exception) -> int:
     """Says on stderr what went wrong, and gives the exit code for it."""
     if isinstance(failure, errors.ModelEngineError):
-        tell_error(failure.message)
+        hint = START_HINT if isinstance(failure, errors.ConnectionFailed) else ""
+        tell_error(failure.message + hint)
         return code_of(failure)
     if isinstance(failure, typer.TyperException):
         usage = getattr(failure, "ctx", None)

@@ -11,8 +11,11 @@ from typing import NoReturn
 
 import typer
 
-from modelengine.cli import demo, exits, options, up
+from modelengine.cli import demo, doctor, exits, ls, options, ps, pull, up, version, wait
 from modelengine.cli import run as run_verb
+
+# Those that ask a name server, and take --host.
+CLIENT_VERBS = (run_verb.run, ls.ls, ps.ps, wait.wait, demo.demo, doctor.doctor)
 
 app = typer.Typer(
     name="modelengine",
@@ -33,9 +36,7 @@ def main(ctx: typer.Context, host: options.Host = None) -> None:
         ctx.default_map = {verb.__name__: {"host": host} for verb in CLIENT_VERBS}
 
 
-app.command()(up.up)
-CLIENT_VERBS = (run_verb.run, demo.demo)
-for verb in CLIENT_VERBS:
+for verb in (up.up, *CLIENT_VERBS, pull.pull, version.version):
     app.command()(verb)
 
 

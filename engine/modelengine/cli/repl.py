@@ -1,6 +1,6 @@
 """The conversation at the terminal, for `run` without a prompt.
 
-Ctrl-C stops an answer, on the server as well, and leaves the session; Ctrl-D leaves it.
+Ctrl-C stops an answer, on the server as well, and the session goes on; Ctrl-D ends it.
 """
 
 from __future__ import annotations

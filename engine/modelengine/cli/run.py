@@ -32,7 +32,7 @@ def run(
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait until the name is served.")] = None,
     host: options.Host = None,
 ) -> None:
-    """Chat with a model: one answer for a prompt, else a conversation."""
+    """Chat: one answer for a prompt, else a conversation."""
     from modelengine.cli import answer, chat_options
     from modelengine.client import ChatClient
     from modelengine.protocol import Message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import sys
@@ -11,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from modelengine import env, errors
+from modelengine import env
+from modelengine.cli import parts
 from modelengine.cli.supervision import Supervision
 from modelengine.protocol import DEFAULT_PORT
 
@@ -60,7 +60,7 @@ def up(
     log_level: Annotated[str | None, typer.Option(help="Of both: DEBUG, INFO, WARNING or ERROR.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level INFO.")] = False,
 ) -> None:
-    """Start a name server and an engine here, and keep them running until Ctrl-C."""
+    """Serve a model here, with a name server, until Ctrl-C."""
     wanted = Wanted(
         model=model,
         name=name,
@@ -79,9 +79,7 @@ def up(
 
 def start(wanted: Wanted) -> int:
     """Blocks until everything is stopped; gives the exit code."""
-    _require("gateway", "fastapi", "uvicorn", "aiohttp")
-    if wanted.engines:
-        _require("engine", "fastapi", "uvicorn", "torch", "transformers")
+    parts.require("gateway", *(["engine"] if wanted.engines else []))
     from modelengine.cli.supervisor import Command, Supervisor
 
     inherited = dict(os.environ)
@@ -145,12 +143,6 @@ def own_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
-
-
-def _require(extra: str, *modules: str) -> None:
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise errors.ModelEngineError(f"{missing[0]} is not installed; pip install 'modelengine[gateway,{extra}]'")
 
 
 def _set(**variables: object) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""`modelengine ps`: every replica, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelengine.cli import options
+from modelengine.protocol import ServerInfo, to_json
+
+
+def ps(output: options.Output = options.Format.TABLE, host: options.Host = None) -> None:
+    """List the replicas behind the names."""
+    from modelengine.cli import tables
+    from modelengine.cli.replicas import Replicas
+
+    with Replicas(host) as client:
+        services = sorted(client.all(), key=lambda service: (service.name, service.host, service.port))
+        records = [record(*pair) for pair in zip(services, client.infos(services), strict=True)]
+    columns = [
+        *map(tables.Column, ("NAME", "HOST", "PORT", "DEVICE", "DTYPE", "CONTEXT", "RUNNING", "WAITING")),
+        tables.Column("UPTIME", lambda known: _if_any(known, "uptime_s", tables.duration)),
+        tables.Column("PARAMETERS", lambda known: _if_any(known, "parameters", tables.count), is_wide=True),
+        *(tables.Column(title, is_wide=True) for title in ("ARCHITECTURE", "VERSION", "PID")),
+    ]
+    tables.show(records, columns, output)
+
+
+def record(service: ServerInfo, info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Where the replica is and what it says; one that says nothing has its address only."""
+    known = dict(info or {})
+    load = known.get("load") or {}
+    own = {
+        "context": known.get("context_length"),
+        "running": load.get("running"),
+        "waiting": load.get("waiting"),
+    }
+    return {**known, **to_json(service), **own}
+
+
+def _if_any(known: Mapping[str, Any], key: str, text: Any) -> str:
+    return "-" if known.get(key) is None else str(text(known[key]))
