@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import ServerInfo
@@ -19,7 +20,7 @@ from modelengine.registry import Registry
 
 log = logging.getLogger(__name__)
 
-Probe = Callable[[ServerInfo], Awaitable[bool]]
+Probe = Callable[[ServerInfo], Coroutine[Any, Any, bool]]
 
 KEEP_ALIVE_S = 10.0
 # Woken so late, this process was stopped or starved, and the engines had no chance to renew.
@@ -46,8 +47,7 @@ class Directory:
         self._probe = probe
         self._clock = clock
         self._watchers: set[Watcher] = set()
-        # Entries whose engine is being asked whether it is ready; deregistering takes them out.
-        self._arriving: set[ServerInfo] = set()
+        self._probes: dict[ServerInfo, asyncio.Task[bool]] = {}
         self._is_closed = False
 
     @property
@@ -69,26 +69,16 @@ class Directory:
 
     async def register(self, info: ServerInfo) -> None:
         """Renews the entry, or lists a new one once its engine says that it is ready. Raises Unavailable if not."""
-        if info not in self._registry:
-            await self._await_ready(info)
+        if info not in self._registry and not await self._is_ready(info):
+            raise errors.Unavailable(f"{info.name!r} is not listed: {info.url}/ready does not answer 200 from here")
         if self._registry.register(info, self._clock()):
             self._announce("listed", [info])
 
-    async def _await_ready(self, info: ServerInfo) -> None:
-        self._arriving.add(info)
-        try:
-            is_ready = await self._probe(info)
-            has_left = info not in self._arriving and info not in self._registry
-        finally:
-            self._arriving.discard(info)
-        if not is_ready:
-            raise errors.Unavailable(f"{info.name!r} is not listed: {info.url}/ready does not answer 200 from here")
-        if has_left:
-            raise errors.Unavailable(f"{info.name!r} at {info.url} was deregistered before it was listed")
-
     def deregister(self, info: ServerInfo) -> bool:
         """Takes the entry off the list; False when it was not on it."""
-        self._arriving.discard(info)
+        if probe := self._probes.get(info):
+            # It was just arriving, and must not be listed after it has left.
+            probe.cancel()
         founded = self._registry.deregister(info)
         if founded:
             self._announce("deregistered", [info])
@@ -96,9 +86,19 @@ class Directory:
 
     async def report(self, info: ServerInfo) -> bool:
         """Somebody could not reach the engine: asks it, and unlists it when it does not answer. True: still listed."""
-        if info in self._registry and not await self._probe(info) and self._registry.deregister(info):
+        if info in self._registry and not await self._is_ready(info) and self._registry.deregister(info):
             self._announce("unlisted, it does not answer", [info])
         return info in self._registry
+
+    async def _is_ready(self, info: ServerInfo) -> bool:
+        """Asks the engine; whoever wants to know meanwhile shares the answer, as all do when a busy replica dies."""
+        if info not in self._probes:
+            probe = asyncio.create_task(self._probe(info))
+            self._probes[info] = probe
+            probe.add_done_callback(lambda _: self._probes.pop(info))
+        probe = self._probes[info]
+        await asyncio.wait([probe])
+        return not probe.cancelled() and probe.result()
 
     async def wait(self, protocol: str, name: str, timeout_s: float) -> list[ServerInfo]:
         """The replicas of the name as soon as there are any. Raises WaitTimeout."""
@@ -111,15 +111,14 @@ class Directory:
         except TimeoutError:
             raise errors.WaitTimeout(f"{name!r} is not available after {timeout_s:g} s") from None
 
-    async def watch(self, protocol: str | None, name: str | None) -> AsyncIterator[Sequence[ServerInfo]]:
+    async def watch(self, protocol: str | None, name: str | None) -> AsyncGenerator[Sequence[ServerInfo], None]:
         """What the filter lets through: now, after each change of it, and again at least every KEEP_ALIVE_S."""
         with self._watching(protocol, name) as watcher:
             while True:
-                watcher.changed.clear()
                 yield [info for info in self.all() if watcher.sees(info)]
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(KEEP_ALIVE_S):
-                        await self._next_change(watcher, clear=False)
+                        await self._next_change(watcher)
 
     @contextlib.contextmanager
     def _watching(self, protocol: str | None, name: str | None) -> Iterator[Watcher]:
@@ -130,11 +129,11 @@ class Directory:
         finally:
             self._watchers.discard(watcher)
 
-    async def _next_change(self, watcher: Watcher, clear: bool = True) -> None:
-        if clear:
-            watcher.changed.clear()
+    async def _next_change(self, watcher: Watcher) -> None:
+        """Returns at once when there was a change since the last call: none is lost on a watcher that is busy."""
         if not self._is_closed:
             await watcher.changed.wait()
+            watcher.changed.clear()
         if self._is_closed:
             raise errors.Unavailable("the name server is stopping")
 

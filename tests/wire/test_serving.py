@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from callers import ask, through
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
+from modelengine_api import serving
 from servers import running
 
 StartFrontDoor = Callable[..., subprocess.Popen[str]]
@@ -134,3 +137,41 @@ def test_an_open_answer_is_cut_by_the_end_of_the_grace_or_a_second_signal_and_to
 def register(address: str, engine_port: int) -> None:
     with NameServerClient(address) as names:
         names.register(ServerInfo("demo", "127.0.0.1", engine_port))
+
+
+def test_a_farewell_that_fails_does_not_hold_up_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise errors.ConnectionFailed("the name server is gone")
+
+    with running(FakeEngine().app(), on_stop=fails, grace_s=30):
+        pass
+    assert "leaving was not clean: the name server is gone" in caplog.text
+
+
+def test_a_farewell_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "ON_STOP_S", 0.2)
+    started = time.monotonic()
+    with running(FakeEngine().app(), on_stop=lambda: asyncio.sleep(60), grace_s=30):
+        pass
+    assert time.monotonic() - started < 2
+
+
+def test_a_client_that_takes_not_even_its_last_line_is_dropped() -> None:
+    fake = FakeEngine(words=["x" * 100_000] * 1000)
+    with ExitStack() as stack:
+        server = running(fake.app(), grace_s=0.2)
+        client = stack.enter_context(ChatClient())
+        stream = stack.enter_context(through(f"127.0.0.1:{server.__enter__()}", client))
+        next(stream)
+        started = time.monotonic()
+        server.__exit__(None, None, None)
+        assert time.monotonic() - started < 3
+        with pytest.raises(errors.StreamBroken):
+            list(stream)
+
+
+def test_a_host_that_does_not_exist_is_one_line_on_stderr(start_front_door: StartFrontDoor) -> None:
+    process = start_front_door(MODELENGINE_LISTEN_HOST="no.such.host.invalid")
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.count("\n")) == (1, 1)
+    assert err.startswith("error: can't listen on 'no.such.host.invalid': ")
