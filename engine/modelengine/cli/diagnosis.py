@@ -51,7 +51,7 @@ def checkup(host: str | None, online: bool) -> list[Check]:
     if not absent["engine"]:
         found.append(checks.torch(engine, engine_failure))
     found += [*check_port(address, info is not None), checks.name_server(address, info, failure)]
-    found.append(checks.disk(str(cache), shutil.disk_usage(_nearest_existing(cache)).free))
+    found.append(checks.disk(str(cache), shutil.disk_usage(nearest_existing(cache)).free))
     if online:
         hub = str(known.get("hub") or os.environ.get("HF_ENDPOINT") or "")
         found.append(checks.hub(hub, ask_hub(hub)))
@@ -105,5 +105,5 @@ def ask_hub(endpoint: str) -> str | None:
     return None
 
 
-def _nearest_existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -1,0 +1,69 @@
+"""What `up` hands to its children, as data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from modelengine import errors
+from modelengine.cli import parts, up
+
+
+def test_the_engine_gets_what_was_asked_for_and_nothing_else() -> None:
+    assert up.engine_env(up.Wanted(model="./m", device="cpu", max_context=100)) == {
+        "MODELENGINE_MODEL_SOURCE": "./m",
+        "MODELENGINE_LISTEN_HOST": "127.0.0.1",
+        "MODELENGINE_LISTEN_PORT": "0",
+        "MODELENGINE_DEVICE": "cpu",
+        "MODELENGINE_MAX_CONTEXT": "100",
+        "MODELENGINE_GRACE_S": "30.0",
+    }
+
+
+def test_the_name_server_gets_its_address() -> None:
+    assert up.name_server_env(up.Wanted(host="::1", port=0, log_level="INFO")) == {
+        "MODELENGINE_LISTEN_HOST": "::1",
+        "MODELENGINE_LISTEN_PORT": "0",
+        "MODELENGINE_GRACE_S": "30.0",
+        "MODELENGINE_LOG_LEVEL": "INFO",
+    }
+
+
+def test_open_to_others_it_advertises_an_address_that_can_be_dialled() -> None:
+    address = up.engine_env(up.Wanted(host="0.0.0.0"))["MODELENGINE_ADVERTISE_HOST"]
+    assert address not in ("0.0.0.0", "")
+    assert up.Wanted(host="0.0.0.0").reachable_host == "127.0.0.1"
+    assert up.Wanted(host="::1").reachable_host == "[::1]"
+
+
+def test_replicas_are_told_apart_by_number() -> None:
+    assert up.engine_titles(up.Wanted()) == ["engine demo"]
+    assert up.engine_titles(up.Wanted(engines=2, name="x")) == ["engine x #1", "engine x #2"]
+    assert up.engine_titles(up.Wanted(engines=0)) == []
+
+
+def test_the_hint_names_the_port_only_where_it_is_not_the_usual_one() -> None:
+    assert up.hint(up.Wanted()) == 'try: modelengine run demo "hello"    stop: Ctrl-C'
+    assert "--host 127.0.0.1:4000 run" in up.hint(up.Wanted(port=0)).format(port=4000)
+
+
+def test_a_part_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.NEEDS, "engine", ("no_such_module",))  # type: ignore[misc, unused-ignore]
+    with pytest.raises(errors.ModelEngineError, match=r"no_such_module is not installed; pip install 'modelengine\["):
+        parts.require("gateway", "engine")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["run", "--help"], ["version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from modelengine.cli.main import run\n"
+        "try:\n    run()\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'httpx2', 'rich', 'prompt_toolkit', 'yaml', 'psutil', 'asyncio', 'fastapi'}\n"
+        "    print(end.code, sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert done.stderr == "0 []\n"
