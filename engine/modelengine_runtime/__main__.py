@@ -44,7 +44,12 @@ def load(settings: Settings) -> Engine:
     from modelengine_runtime import loader, machine
 
     model = loader.load(
-        folder, device=settings.device, dtype=settings.dtype, max_context=settings.max_context, progress=progress
+        folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_context=settings.max_context,
+        threads=settings.threads,
+        progress=progress,
     )
     kv_bytes = int(machine.free_memory_bytes(model.device) * KV_MEMORY_SHARE)
     limits = Limits(

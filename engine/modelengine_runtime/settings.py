@@ -13,7 +13,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`nameserver` empty: the engine registers nowhere. `max_context` 0: what the model was made for."""
+    """`nameserver` empty: the engine registers nowhere.
+
+    `max_context` 0 is what the model was made for, `threads` 0 what suits its size and the machine.
+    """
 
     model_source: str
     model_name: str
@@ -26,6 +29,7 @@ class Settings:
     max_batch_size: int
     max_context: int
     max_queue: int
+    threads: int
     grace_s: float
     log_level: str
 
@@ -45,6 +49,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         max_batch_size=read.integer(env, "MODELENGINE_MAX_BATCH_SIZE", 32, at_least=1, at_most=1024),
         max_context=read.integer(env, "MODELENGINE_MAX_CONTEXT", 0, at_least=0, at_most=10_000_000),
         max_queue=read.integer(env, "MODELENGINE_MAX_QUEUE", 256, at_least=0, at_most=100_000),
+        threads=read.integer(env, "MODELENGINE_THREADS", 0, at_least=0, at_most=1024),
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
     )

@@ -65,6 +65,14 @@ def test_auto_takes_the_checkpoint_s_type_unless_the_cpu_would_emulate_it(
     assert loader.choose_dtype("float16", config, device) == torch.float16
 
 
+@pytest.mark.parametrize(
+    ("parameters", "cores", "threads"),
+    [(3_000_000, 8, 1), (500_000_000, 2, 2), (500_000_000, 64, 16), (10**10, 64, 64)],
+)
+def test_a_model_gets_as_many_threads_as_its_size_is_worth_and_the_machine_has(parameters, cores, threads):
+    assert loader.choose_threads(parameters, cores) == threads
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
 def test_a_gpu_that_is_not_there_is_named(folder):
     with pytest.raises(ModelLoadError, match="torch sees no CUDA device"):
