@@ -1,0 +1,1 @@
+"""Benchmarks of ModelEngine, run by `python -m bench` (`make bench`): real processes, loopback only, a few minutes."""
