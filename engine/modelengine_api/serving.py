@@ -164,7 +164,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn would raise each signal again after a clean stop, and the process would not end with 0.
+        # uvicorn's own handlers would begin its shutdown at once, beside `on_stop` and not after it.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -89,8 +89,6 @@ class Upstream:
                         allow_redirects=False,
                     )
                 )
-                # Not left to the context manager, which would try to read a stream to its end.
-                stack.callback(response.close)
                 first = await response.content.readany()
             except aiohttp.ConnectionTimeoutError as failure:
                 raise errors.ConnectionFailed(f"nobody answers at {at.url} in time") from failure

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from callers import ask, through
+from callers import TESTS, ask, through
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_api import serving
@@ -62,6 +62,16 @@ def test_a_signal_stops_it_cleanly_with_code_0_and_a_last_word(
     process.send_signal(number)
     out, err = process.communicate(timeout=5)
     assert (process.returncode, out, err) == (0, "NameServer clean_up!\n", "")
+
+
+def test_a_stop_begins_with_the_farewell_so_that_no_watch_holds_it_up(start_front_door: StartFrontDoor) -> None:
+    process = start_front_door(MODELENGINE_GRACE_S="60")
+    with NameServerClient(f"127.0.0.1:{port_of(process)}") as names, names.watch() as watch:
+        assert next(watch) == []
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+        with pytest.raises(errors.Unavailable, match="stopping"):
+            next(watch)
 
 
 def test_a_taken_port_is_one_line_on_stderr_and_code_1(start_front_door: StartFrontDoor) -> None:
@@ -137,6 +147,24 @@ def test_an_open_answer_is_cut_by_the_end_of_the_grace_or_a_second_signal_and_to
 def register(address: str, engine_port: int) -> None:
     with NameServerClient(address) as names:
         names.register(ServerInfo("demo", "127.0.0.1", engine_port))
+
+
+def test_requests_are_answered_until_the_farewell_is_over() -> None:
+    """Whoever looked the server up before it left the list may still come."""
+    code = """
+import asyncio, fakes
+from modelengine_api import serving
+serving.serve(fakes.FakeEngine().app(), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True),
+              on_stop=lambda: asyncio.sleep(1))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        address = f"127.0.0.1:{int(process.stdout.readline())}"
+        process.terminate()
+        time.sleep(0.5)
+        assert ask(address, "/ready", method="GET").status == 200
+    assert process.returncode == 0
 
 
 def test_a_farewell_that_fails_does_not_hold_up_the_stop(caplog: pytest.LogCaptureFixture) -> None:
