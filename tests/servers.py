@@ -24,7 +24,7 @@ def running(
     """Serves the app while the block runs; gives its port. The stop is the real one, as on a signal."""
     sock = serving.listen("127.0.0.1", port)
     started = threading.Event()
-    stops: list[Callable[[], None]] = []
+    stops: list[Callable[[], object]] = []
 
     def listening(port: int) -> None:
         if on_listening is not None:
