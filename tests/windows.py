@@ -33,6 +33,8 @@ class Window:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # What is typed after its end is lost, not kept for the close.
+            bufsize=0,
             # As a shell does it: Ctrl-C in the test's own terminal is not for this process.
             start_new_session=True,
         )
@@ -64,7 +66,6 @@ class Window:
     def type(self, text: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(text.encode())
-        self.process.stdin.flush()
 
     def interrupt(self) -> None:
         """Ctrl-C."""
