@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 CONTEXT = 1024
-POOL = 512
+POOL = 1024
 IGNORED = -100
 
 

@@ -15,21 +15,21 @@ from demo.tasks import arithmetic, counting, extraction, facts, memory, refusal,
 Task = Callable[[Random, Language, Split], Conversation]
 
 MIX: dict[Task, int] = {
-    facts.make_fact: 22,
-    transform.make: 18,
-    arithmetic.make: 14,
-    counting.make: 8,
-    memory.make: 8,
-    refusal.make: 8,
-    facts.make_small_talk: 7,
-    tools.make: 6,
-    extraction.make: 6,
+    arithmetic.make: 28,
+    transform.make: 22,
+    facts.make_fact: 11,
+    counting.make: 18,
+    memory.make: 6,
+    refusal.make: 7,
+    tools.make: 7,
+    extraction.make: 5,
     system.make: 5,
+    facts.make_small_talk: 4,
 }
 _CHAINED: dict[Task, int] = {
     task: share for task, share in MIX.items() if task not in (counting.make, memory.make, tools.make, system.make)
 }
-CHAIN_SHARE = 0.2
+CHAIN_SHARE = 0.12
 NEUTRAL_SHARE = 0.15
 
 

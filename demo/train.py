@@ -1,8 +1,9 @@
 """Trains the demo model from nothing, on a CPU or a GPU.
 
     python -m demo.tokenizer
-    python -m demo.train --tokens 24000000 --minutes 70
-    python -m demo.train --resume --minutes 20          goes on where the last checkpoint was written
+    python -m demo.train --tokens 24000000              to the end
+    python -m demo.train --minutes 60                   the same, or until an hour is over
+    python -m demo.train --minutes 60 --resume          goes on where the last checkpoint was written
 
 The learning rate follows how much of the run is over, by tokens or by the clock, whichever is further: on a busy
 machine the run still ends in time with the rate at zero. A run ended by its tokens can be repeated, one ended by the
@@ -69,9 +70,8 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.model: Any = Qwen3ForCausalLM(Qwen3Config(**SHAPE)).to(device)
-        self.model.set_attn_implementation(
-            "eager" if device == "cpu" else "sdpa"
-        )  # for short rows eager is the faster on a CPU
+        # For rows as short as ours, eager attention is the faster one on a CPU.
+        self.model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
         self.optimizers = _optimizers(self.model)
         self.progress = Progress()
 

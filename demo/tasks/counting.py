@@ -57,10 +57,10 @@ def answer(kind: str, numbers: tuple[int, ...], language: Language) -> str:
 
 
 def _numbers(kind: str, rng: Random) -> str:
-    """Short ranges mostly; now and then one that fills a screen."""
+    """Short ranges mostly, because knowing where to stop is the hard part; now and then one that fills a screen."""
     if kind == "lines":
-        return f"{rng.randint(1, 20) if rng.random() < 0.8 else rng.randint(1, 60)}"
-    span = rng.choices((12, 40, 120), (70, 24, 6))[0]
+        return f"{rng.randint(1, 12) if rng.random() < 0.8 else rng.randint(1, 50)}"
+    span = rng.choices((4, 12, 40, 120), (45, 33, 18, 4))[0]
     first = 1 if rng.random() < 0.3 else rng.randint(0, LARGEST - 1)
     last = min(LARGEST, first + rng.randint(1, span))
     if rng.random() < 0.15:

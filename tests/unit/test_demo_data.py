@@ -1,8 +1,9 @@
-"""The conversations the demo model is trained on: repeatable, right, complete, and free of what evaluation holds back."""
+"""The conversations the demo model is trained on: repeatable, right, complete, and free of what is held back."""
 
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -70,7 +71,7 @@ def test_every_count_goes_up_or_down_by_one_between_the_numbers_asked_for() -> N
         first, last = (int(n) for n in re.findall(r"\d+", question(conversation)))
         numbers = [int(n) for n in final(conversation).split(", ")]
         assert (numbers[0], numbers[-1]) == (first, last)
-        assert {b - a for a, b in zip(numbers, numbers[1:], strict=False)} == {1 if last > first else -1}
+        assert {b - a for a, b in pairwise(numbers)} == {1 if last > first else -1}
 
 
 def test_tables_and_lines_have_the_length_asked_for() -> None:
