@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +21,8 @@ BENCHMARKS = ("lookups", "start", "http_layer", "throughput")
 
 def main(argv: Sequence[str] | None = None) -> int:
     chosen = options.parse(argv, BENCHMARKS)
+    # As Ctrl-C, so that what was started is ended, and what was written is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = host.look()
     print("\n".join(host.describe(machine)), flush=True)
     print(f"rounds    {chosen.rounds}; {chosen.seconds:g} s for each case; cells are min / median / max", flush=True)

@@ -20,7 +20,7 @@ MAX_ROUNDS = 50
 class Options:
     """`seconds` is how long one case of one round is measured; `dtypes` empty leaves the choice to the engine.
 
-    `threads` is for the throughput of both sides.
+    `threads` of both sides, and `tokens` of each answer, are for the throughput.
     """
 
     names: Sequence[str]
@@ -30,6 +30,7 @@ class Options:
     shape: str = "demo"
     dtypes: Sequence[str] = ()
     threads: int = 1
+    tokens: int = 64
 
     @property
     def warm_up_s(self) -> float:
@@ -59,13 +60,23 @@ def parse(argv: Sequence[str] | None, known: Sequence[str]) -> Options:
     parser.add_argument(
         "--threads", type=_whole(1, 1024), help="throughput: of both sides; default 1 for demo, every core for q05"
     )
+    parser.add_argument("--tokens", type=_whole(1, 512), default=64, help="throughput: of each answer (default 64)")
     given = parser.parse_args(argv)
     if unknown := [name for name in given.names if name not in known]:
         parser.error(f"no benchmark is called {unknown[0]!r}; known are {', '.join(known)}")
     dtypes = (given.dtype,) if given.dtype else () if given.shape == "demo" else DTYPES
     # The demo model is so small that a second thread costs more than it gives; the engine chooses one, too.
     threads = given.threads or (1 if given.shape == "demo" else host.cores())
-    return Options(given.names or list(known), given.seconds, given.rounds, given.json, given.shape, dtypes, threads)
+    return Options(
+        names=given.names or list(known),
+        seconds=given.seconds,
+        rounds=given.rounds,
+        json=given.json,
+        shape=given.shape,
+        dtypes=dtypes,
+        threads=threads,
+        tokens=given.tokens,
+    )
 
 
 def _between(least: float, most: float) -> Callable[[str], float]:

@@ -23,7 +23,6 @@ from bench.stats import Sample
 from bench.traffic import Load, Measured
 
 CHATS = (1, 8, 32)
-NEW_TOKENS = 64
 # One warm-up of each case, with which libraries make what they make on the first use of a shape.
 WARM_UP_TOKENS = 4
 NAME = "bench"
@@ -51,17 +50,17 @@ def run(options: Options) -> list[Table]:
 
 def compare(folder: Path, dtype: str, options: Options) -> Table:
     with rivals(folder, dtype, options.threads) as both:
-        cases = {_label(n): partial(measure, both, n, NEW_TOKENS) for n in CHATS}
+        cases = {_label(n): partial(measure, both, n, options.tokens) for n in CHATS}
         for n in CHATS:
             measure(both, n, WARM_UP_TOKENS)
         rounds = stats.take_turns(cases, options.rounds)
     title = f"throughput: {options.shape}, {both.dtype} on {both.device}, threads: {options.threads}"
-    return Table(title, notes(both.prompt_tokens), rounds)
+    return Table(title, notes(both.prompt_tokens, options.tokens), rounds)
 
 
-def notes(prompt_tokens: int) -> list[str]:
+def notes(prompt_tokens: int, new_tokens: int) -> list[str]:
     return [
-        f"chats sent at the same time, prompts of about {prompt_tokens} tokens, greedy answers of {NEW_TOKENS} tokens, "
+        f"chats sent at the same time, prompts of about {prompt_tokens} tokens, greedy answers of {new_tokens} tokens, "
         "nothing ends them earlier;",
         "ours: streamed over HTTP, from the first request to the end of the last answer; transformers: generate() on a",
         "left-padded batch of as many, from messages to texts. Same weights, dtype, threads. Ratio: within a round.",
