@@ -22,7 +22,11 @@ from modelengine.protocol import ChatOptions, Message
 from windows import Window, modelengine
 
 Serve = Callable[..., str]
-SLOW = {"words": [f"w{i} " for i in range(200)], "pause_s": 0.1}
+
+
+def slow_engine() -> FakeEngine:
+    """Twenty seconds for an answer, unless it is stopped."""
+    return FakeEngine(words=[f"w{i} " for i in range(200)], pause_s=0.1)
 
 
 @contextmanager
@@ -116,8 +120,15 @@ def test_an_engine_that_is_full_is_an_error(serve: Serve) -> None:
     assert (done.returncode, done.stderr) == (1, "error: the queue is full\n")
 
 
+def test_piped_bytes_that_are_no_text_are_refused(serve: Serve) -> None:
+    script = f"printf 'a\\377b' | {' '.join(windows.COMMAND)} run demo hi"
+    with windows.opened(["bash", "-c", script], MODELENGINE_HOST=serve(FakeEngine())) as window:
+        assert window.end() == 2
+        assert (window.out, window.err) == ("", "error: stdin is not UTF-8 text (byte 1)\n")
+
+
 def test_ctrl_c_stops_the_answer_on_the_server_and_gives_130(serve: Serve) -> None:
-    fake = FakeEngine(**SLOW)
+    fake = slow_engine()
     with windows.opened([*windows.COMMAND, "run", "demo", "hi"], MODELENGINE_HOST=serve(fake)) as window:
         assert window.process.stdin is not None
         window.process.stdin.close()
@@ -175,7 +186,7 @@ def test_a_conversation_takes_commands_and_several_lines(serve: Serve, tmp_path:
 
 
 def test_ctrl_c_stops_the_answer_but_not_the_conversation(serve: Serve, tmp_path: Path) -> None:
-    fake = FakeEngine(**SLOW)
+    fake = slow_engine()
     with talking(serve(fake), state=tmp_path) as window:
         window.type("hi\r")
         window.until("w2 ")
@@ -185,6 +196,16 @@ def test_ctrl_c_stops_the_answer_but_not_the_conversation(serve: Serve, tmp_path
         window.type("/show\r")
         window.until("turns: 2")
         window.type("\x03/bye\r")
+        assert window.end() == 0
+
+
+def test_an_answer_cannot_send_commands_to_the_terminal(serve: Serve, tmp_path: Path) -> None:
+    fake = FakeEngine(words=["one\n", "\x1b]0;title\x07", "two"])
+    with talking(serve(fake), state=tmp_path) as window:
+        window.type("hi\r")
+        window.until("two")
+        assert "\ufffd]0;title\ufffdtwo" in window.out
+        window.type("/bye\r")
         assert window.end() == 0
 
 

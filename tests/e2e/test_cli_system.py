@@ -6,9 +6,11 @@ import json
 import re
 from typing import Protocol
 
+import psutil
 import pytest
 import yaml
 
+import windows
 from modelengine import ChatClient
 from windows import modelengine
 
@@ -78,6 +80,27 @@ def test_demo_up_shows_both_windows_and_leaves_nothing_behind() -> None:
     assert re.fullmatch(r"ModelEngineInferenceEngine: demo is running! port: \d+", second)
     assert lines[-2:] == ["ModelEngineNameServer clean_up!", "ModelEngineInferenceEngine clean_up!"]
     check_transcript(lines[:-2], int(second.rsplit(" ", 1)[1]))
+
+
+def test_a_demo_that_cannot_start_says_why_and_fails() -> None:
+    done = modelengine("demo", "--up", "--port", "0", "--model", "./nowhere")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: model folder nowhere: no such folder"
+    assert lines[-1] == "error: the system did not start"
+    assert done.stdout.splitlines()[1:] == ["ModelEngineNameServer clean_up!"]
+
+
+def test_ctrl_c_in_a_demo_stops_what_it_started() -> None:
+    with windows.opened([*windows.COMMAND, "demo", "--up", "--port", "0", "--model", "demo"]) as window:
+        window.until("NameServer: in memory, running!")
+        started = psutil.Process(window.process.pid).children(recursive=True)
+        window.interrupt()
+        assert window.end() == 130
+        assert len(started) >= 2
+        assert not psutil.wait_procs(started, timeout=0.5)[1]
+        assert "ModelEngineNameServer clean_up!" in window.out
+        assert "Traceback" not in window.err
 
 
 def test_the_lists_say_what_is_served_and_by_whom(system: System, engine_port: int) -> None:

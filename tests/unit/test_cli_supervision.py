@@ -74,9 +74,9 @@ def test_engines_that_others_have_registered_are_not_shown() -> None:
     assert loading().listed({4711: SERVICE}, 1) == []
 
 
-def test_the_hint_comes_once_with_the_port_that_the_name_server_got() -> None:
-    plan = loading((ENGINE, "engine demo #2"), hint="try port {port}")
-    assert plan.listed({ENGINE_PID: SERVICE}, 1) == [ENGINE_UP, Tell("try port 9527")]
+def test_the_hint_comes_once_with_what_is_known_by_then() -> None:
+    plan = loading((ENGINE, "engine demo #2"), hint="ask {name} at {port}")
+    assert plan.listed({ENGINE_PID: SERVICE}, 1) == [ENGINE_UP, Tell("ask demo at 9527")]
     assert plan.listed({ENGINE_PID: SERVICE, ENGINE_PID + 1: SERVICE}, 2) == [ENGINE_UP]
 
 

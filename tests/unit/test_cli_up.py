@@ -45,8 +45,10 @@ def test_replicas_are_told_apart_by_number() -> None:
 
 
 def test_the_hint_names_the_port_only_where_it_is_not_the_usual_one() -> None:
-    assert up.hint(up.Wanted()) == 'try: modelengine run demo "hello"    stop: Ctrl-C'
-    assert "--host 127.0.0.1:4000 run" in up.hint(up.Wanted(port=0)).format(port=4000)
+    usual = up.hint(up.Wanted(model="./folder")).format(port=9527, name="folder")
+    assert usual == 'try: modelengine run folder "hello"    stop: Ctrl-C'
+    assert "--host 127.0.0.1:4000 run x" in up.hint(up.Wanted(port=0)).format(port=4000, name="x")
+    assert "--host [::1]:4000 ls" in up.hint(up.Wanted(host="::1", engines=0)).format(port=4000, name="")
 
 
 def test_a_part_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from modelengine.cli import chat_options, naming, run, tables
 from modelengine.cli.options import Format
 from modelengine.protocol import ChatOptions
 
-RECORDS = [{"name": "模型/一", "port": 80}, {"name": "demo [x]", "port": None}]
+RECORDS: list[dict[str, Any]] = [{"name": "模型/一", "port": 80}, {"name": "demo [x]", "port": None}]
 COLUMNS = [tables.Column("NAME"), tables.Column("PORT"), tables.Column("SIZE", lambda record: "big", is_wide=True)]
 
 

@@ -12,6 +12,10 @@ from modelengine import errors, wire
 from modelengine.client import ChatClient
 from modelengine.protocol import ChatOptions, Message, to_json
 
+# What is not text, except tab and newline; a carriage return is left out, for it is mostly half of a line's end.
+CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+CONTROLS |= {ord("\r"): ""}
+
 Clock = Callable[[], float]
 
 
@@ -71,7 +75,7 @@ def _streamed(
             if how.as_json:
                 _print_envelope(wire.ok(to_json(part)))
             else:
-                print(part.content or "", end="", flush=True)
+                _print_text(part.content or "")
 
 
 def _whole(
@@ -82,7 +86,7 @@ def _whole(
     if how.as_json:
         _print_envelope(wire.ok(to_json(reply)))
     else:
-        print(reply.content, end="", flush=True)
+        _print_text(reply.content)
 
 
 @contextmanager
@@ -93,6 +97,11 @@ def _line_ended(answer: Answer, how: Asking) -> Iterator[None]:
     finally:
         if answer.text and not answer.text.endswith("\n") and not how.as_json:
             print(flush=True)
+
+
+def _print_text(text: str) -> None:
+    # A model may say anything, but it may not move the cursor or retitle the window.
+    print(text.translate(CONTROLS) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def _print_envelope(envelope: dict[str, object]) -> None:

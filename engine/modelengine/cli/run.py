@@ -38,8 +38,9 @@ def run(
     from modelengine.protocol import Message
 
     how = answer.Asking(chat_options.parse(option or ()), stream, as_json)
-    asked = whole_prompt(prompt, None if sys.stdin.isatty() else sys.stdin.read())
-    if asked is None and not sys.stdin.isatty():
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    asked = whole_prompt(prompt, None if is_terminal else piped())
+    if asked is None and not is_terminal:
         raise typer.BadParameter("no prompt; give one as an argument or on stdin")
     with ChatClient(host) as client:
         model = served(client, name, wait)
@@ -55,6 +56,15 @@ def run(
         finally:
             if verbose:
                 print(got.numbers, file=sys.stderr)
+
+
+def piped() -> str:
+    """All of stdin. Raises InvalidRequest where it is no text."""
+    data = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as failure:
+        raise errors.InvalidRequest(f"stdin is not UTF-8 text (byte {failure.start})") from failure
 
 
 def whole_prompt(argument: str | None, piped: str | None) -> str | None:

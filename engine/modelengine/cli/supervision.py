@@ -93,8 +93,8 @@ class Child:
 class Supervision:
     """The state of one `up`.
 
-    `hint` is what to tell the user once the first engine, or all there is, runs; it may name the `{port}`. Empty when
-    nobody sits in front of it.
+    `hint` is what to tell the user once the first engine, or all there is, runs; `{port}` and `{name}` are filled in.
+    Empty when nobody sits in front of it.
     """
 
     engine_titles: Sequence[str]
@@ -137,7 +137,7 @@ class Supervision:
         if self.name_server.status is Status.STARTING:
             _becomes_ready(self.name_server, now)
             actions += [self._start(engine) for engine in self.engines if engine.pid is None]
-        return actions + ([] if self.engines else self._hint_once())
+        return actions + ([] if self.engines else self._hint_once(""))
 
     def listed(self, services: Mapping[int, ServerInfo], now: float) -> list[Action]:
         """What the name server lists, by the pid that serves it."""
@@ -148,7 +148,7 @@ class Supervision:
             if engine.status is Status.STARTING and service is not None:
                 _becomes_ready(engine, now)
                 actions.append(Show(f"ModelEngineInferenceEngine: {service.name} is running! port: {service.port}"))
-                actions += self._hint_once()
+                actions += self._hint_once(service.name)
         return actions + self._stop_name_server_in_turn(now)
 
     def exited(self, title: str, returncode: int, now: float) -> list[Action]:
@@ -236,11 +236,11 @@ class Supervision:
         held, self._clean_ups_held = self._clean_ups_held, 0
         return [Show("ModelEngineInferenceEngine clean_up!")] * held
 
-    def _hint_once(self) -> list[Action]:
+    def _hint_once(self, name: str) -> list[Action]:
         if self._is_hinted or not self.hint:
             return []
         self._is_hinted = True
-        return [Tell(self.hint.format(port=self._port))]
+        return [Tell(self.hint.format(port=self._port, name=name))]
 
 
 def _becomes_ready(child: Child, now: float) -> None:

@@ -128,11 +128,11 @@ def engine_titles(wanted: Wanted) -> list[str]:
 
 
 def hint(wanted: Wanted) -> str:
-    """How to go on; `{port}` is filled in when it is known."""
+    """How to go on; `{port}` and `{name}` are filled in when they are known."""
     is_default = (wanted.host, wanted.port) == ("127.0.0.1", DEFAULT_PORT)
     host = "" if is_default else f"--host {wanted.reachable_host}:{{port}} "
-    chat = f'modelengine {host}run {wanted.name or wanted.model} "hello"' if wanted.engines else f"modelengine {host}ls"
-    return f"try: {chat}    stop: Ctrl-C"
+    verb = 'run {name} "hello"' if wanted.engines else "ls"
+    return f"try: modelengine {host}{verb}    stop: Ctrl-C"
 
 
 def own_address() -> str:
