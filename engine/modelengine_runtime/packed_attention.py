@@ -95,7 +95,8 @@ def attention(
         raise NotImplementedError(f"attention with {unknown or 'a mask of its own'}")
     packed.calls += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = query.new_empty((1, query.shape[2], query.shape[1], value.shape[-1]))
+    # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
+    out = query.new_zeros((1, query.shape[2], query.shape[1], value.shape[-1]))
     for span in packed.spans:
         keys, values = span.cache.write(
             int(module.layer_idx),  # type: ignore[arg-type]  # an attribute that every attention layer has

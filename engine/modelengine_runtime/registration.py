@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Until the name server has said how often it wants to hear from us.
 FIRST_RENEW_S = 1.0
+# A name server that hangs must not cost us the next renewals; its own probe of a new entry takes up to 1.5 s.
+CALL_TIMEOUT_S = 3.0
 
 
 class Registration:
@@ -48,12 +50,13 @@ class Registration:
         listed = False
         while True:
             try:
-                renew_s = float((await self._client.register(self._service))["renew_s"])
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    renew_s = float((await self._client.register(self._service))["renew_s"])
                 if not listed:
                     log.info("registered %s at %s", self._service, self._nameserver)
                 listed = True
-            except errors.ModelEngineError as failure:
+            except (errors.ModelEngineError, TimeoutError) as failure:
                 # Told once, then tried again until it works: the engine serves whoever knows its address.
-                log.log(logging.WARNING if listed else logging.INFO, "not registered: %s", failure)
+                log.log(logging.WARNING if listed else logging.INFO, "not registered: %s", failure or "no answer")
                 listed = False
             await asyncio.sleep(renew_s)
