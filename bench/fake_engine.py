@@ -46,14 +46,12 @@ class FakeTokenizer:
     def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **_: Any) -> list[int]:
         return list("".join(message.get("content") or "" for message in conversation).encode())
 
-    def decode(self, token_ids: Sequence[int], **_: Any) -> str:
-        return bytes(token_ids).decode()
-
 
 def engine() -> Engine:
     model = LoadedModel(
         runner=FakeRunner(),
         tokenizer=FakeTokenizer(),
+        decode=lambda tokens: bytes(tokens).decode(),
         architecture="Fake",
         parameters=0,
         context_length=4096,

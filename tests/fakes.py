@@ -131,9 +131,7 @@ class FakeRunner:
         self.caches.update(chunk.sequence.id for chunk in chunks)
         if any(ord("!") in chunk.sequence.prompt for chunk in chunks):
             raise ValueError("the model broke on this prompt")
-        return [
-            ord("a") + (chunk.start + len(chunk.token_ids)) % 26 if chunk.samples else None for chunk in chunks
-        ]
+        return [ord("a") + (chunk.start + len(chunk.token_ids)) % 26 if chunk.samples else None for chunk in chunks]
 
     def release(self, sequence: ChatSequence) -> None:
         self.caches.discard(sequence.id)
@@ -143,6 +141,7 @@ def fake_model(runner: FakeRunner, context_length: int = 1000) -> LoadedModel:
     return LoadedModel(
         runner=runner,
         tokenizer=ByteTokenizer(),
+        decode=ByteTokenizer().decode,
         architecture="Fake",
         parameters=0,
         context_length=context_length,

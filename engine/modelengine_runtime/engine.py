@@ -71,7 +71,7 @@ class Engine:
             limit=limit,
             sampling=sampling.resolve(request.options, self.model.generation_defaults, seed),
             stop_tokens=self.model.stop_tokens,
-            text=AnswerText(self._decode, request.options.stop_strings),
+            text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
         )
         self.loop.submit(sequence)
@@ -85,9 +85,6 @@ class Engine:
                     return
         finally:
             self.loop.abort(sequence)
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return self.model.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], event: Event) -> None:

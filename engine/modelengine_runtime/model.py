@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelengine_runtime.loop import Runner
+from modelengine_runtime.text import Decode
 
 
 class Tokenizer(Protocol):
-    """The two calls of a transformers tokenizer that the engine makes."""
+    """The call of a transformers tokenizer that makes a prompt."""
 
     def apply_chat_template(
         self,
@@ -22,17 +23,15 @@ class Tokenizer(Protocol):
         return_dict: bool,
     ) -> Any: ...
 
-    def decode(
-        self, token_ids: Sequence[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
-    ) -> str: ...
-
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`stop_tokens` end an answer; `generation_defaults` is what the checkpoint recommends for sampling."""
+    """`decode` writes tokens as text, without the special ones; `stop_tokens` end an answer; `generation_defaults` is
+    what the checkpoint recommends for sampling."""
 
     runner: Runner
     tokenizer: Tokenizer
+    decode: Decode
     architecture: str
     parameters: int
     context_length: int

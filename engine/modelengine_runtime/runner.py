@@ -43,9 +43,7 @@ class PackedRunner:
     def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
         spans, tokens, positions = self._pack(chunks)
         last = [span.end - 1 for span, chunk in zip(spans, chunks, strict=True) if chunk.samples]
-        logits = self.forward(tokens, positions, spans, last)
-        rows = iter(logits)
-        return [_sample(next(rows), chunk) if chunk.samples else None for chunk in chunks]
+        return _sample(self.forward(tokens, positions, spans, last), chunks)
 
     def release(self, sequence: ChatSequence) -> None:
         self._caches.pop(sequence.id, None)
@@ -105,7 +103,8 @@ class SequentialRunner:
 
     @torch.inference_mode()
     def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
-        return [_sample(self._logits(chunk).clone(), chunk) if chunk.samples else None for chunk in chunks]
+        rows = [self._logits(chunk) for chunk in chunks if chunk.samples]
+        return _sample(torch.stack(rows) if rows else torch.empty(0), chunks)
 
     def release(self, sequence: ChatSequence) -> None:
         self._states.pop(sequence.id, None)
@@ -135,9 +134,13 @@ class _State:
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def _sample(logits: torch.Tensor, chunk: Chunk) -> int:
-    sequence = chunk.sequence
-    return sampler.sample(logits, sequence.sampling, sequence.prompt, sequence.output)
+def _sample(logits: torch.Tensor, chunks: Sequence[Chunk]) -> list[int | None]:
+    """A token for each chunk that samples, from its row of logits; None for the others."""
+    sampling = [chunk.sequence for chunk in chunks if chunk.samples]
+    if not sampling:
+        return [None] * len(chunks)
+    tokens = iter(sampler.sample_rows(logits, sampling))
+    return [next(tokens) if chunk.samples else None for chunk in chunks]
 
 
 def choose(model: PreTrainedModel) -> Runner:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from modelengine_runtime.sampling import Sampling, uniform
+from modelengine_runtime.sequence import ChatSequence
+
+
+def sample_rows(logits: torch.Tensor, sequences: Sequence[ChatSequence]) -> list[int]:
+    """The next token of each sequence, from its row of `logits` `[sequences, vocabulary]` float32, which may change.
+
+    Raises FloatingPointError when a row's scores are not numbers.
+    """
+    # One pass and one wait for the device serve every greedy row.
+    best = logits.max(dim=-1)
+    scores, tokens = best.values.tolist(), best.indices.tolist()
+    if not all(math.isfinite(score) for score in scores):
+        raise FloatingPointError("the model's scores are not finite numbers")
+    return [
+        token if s.sampling.is_plain else sample(row, s.sampling, s.prompt, s.output)
+        for s, token, row in zip(sequences, tokens, logits, strict=True)
+    ]
 
 
 def sample(logits: torch.Tensor, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> int:
     """The token after `prompt + output`. `logits` is one float32 row `[vocabulary]`, and may be changed.
 
-    Raises FloatingPointError when the scores are not numbers. The order of the cuts is that of transformers:
-    penalties, temperature, top-k, top-p, min-p.
+    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p.
     """
     if sampling.has_penalties:
         _penalize(logits, sampling, prompt, output)
-    best = logits.max()
-    if not torch.isfinite(best):
-        raise FloatingPointError("the model's scores are not finite numbers")
     if sampling.is_greedy:
         return int(logits.argmax())
     tokens, probabilities = _candidates(logits / sampling.temperature, sampling)

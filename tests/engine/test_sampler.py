@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.generation import logits_process
 
-from modelengine_runtime import loader, runner
+from modelengine_runtime import loader, packed_attention, runner
 from modelengine_runtime.sampler import sample
 from modelengine_runtime.sampling import Sampling
 from small_models import answers, prompts, small_model
@@ -21,6 +21,12 @@ def drawn(sampling, prompt=(), output=(), logits=LOGITS):
         sample(logits.clone(), Sampling(**{**fields(sampling), "seed": seed}), prompt, output) for seed in range(DRAWS)
     )
     return {token: count / DRAWS for token, count in sorted(counts.items())}
+
+
+def packed(model):
+    """The model set to our attention, as `runner.choose` leaves it."""
+    model.set_attn_implementation(packed_attention.NAME)
+    return model
 
 
 def fields(sampling):
@@ -93,9 +99,12 @@ def test_a_strong_penalty_makes_greedy_take_another_token():
     assert sample(LOGITS.clone(), Sampling(repetition_penalty=10.0), [5], ()) == 0
 
 
-def test_scores_that_are_no_numbers_are_an_error_not_a_token():
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error_not_a_token(bad):
+    model = small_model("llama")
+    model.lm_head.weight.data[7] = bad
     with pytest.raises(FloatingPointError):
-        sample(torch.full((4,), float("nan")), Sampling(), (), ())
+        answers(runner.PackedRunner(packed(model)), prompts(2), 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
