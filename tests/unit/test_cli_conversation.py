@@ -139,4 +139,4 @@ def test_an_answer_that_broke_off_says_so() -> None:
     answer = Answer(started_s=10)
     assert answer.numbers == "no answer"
     answer.took("a", 1, None, 10.5)
-    assert answer.numbers == "ttft 500 ms · 1 tokens · cut off"
+    assert answer.numbers == "ttft 500 ms · 1 token · cut off"

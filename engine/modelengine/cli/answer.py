@@ -40,7 +40,10 @@ class Answer:
         """`ttft 38 ms · 11 tokens · 212 tok/s · stop`: the time to the first token, and the speed after it."""
         if self.first_s is None or self.last_s is None:
             return "no answer"
-        parts = [f"ttft {(self.first_s - self.started_s) * 1000:.0f} ms", f"{self.tokens} tokens"]
+        parts = [
+            f"ttft {(self.first_s - self.started_s) * 1000:.0f} ms",
+            f"{self.tokens} token{'s' * (self.tokens != 1)}",
+        ]
         if self.last_s > self.first_s and self.tokens > 1:
             parts.append(f"{(self.tokens - 1) / (self.last_s - self.first_s):.0f} tok/s")
         return " · ".join([*parts, self.finish_reason or "cut off"])

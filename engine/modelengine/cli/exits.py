@@ -44,9 +44,6 @@ def guarded(command: Callable[[], int | None]) -> int:
         return command() or Code.OK
     except KeyboardInterrupt:
         return Code.INTERRUPTED
-    except BrokenPipeError:
-        mute_stdout()
-        return Code.FAILED
     except Exception as failure:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -71,8 +68,3 @@ def explain(failure: Exception) -> int:
 
 def tell_error(message: str) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-
-
-def mute_stdout() -> None:
-    """Whoever read our stdout has left (`| head`): what is still to be flushed goes nowhere, without a complaint."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

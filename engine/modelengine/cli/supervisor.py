@@ -22,7 +22,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modelengine import errors
-from modelengine.cli import exits
 from modelengine.cli.supervision import NAME_SERVER, Action, Show, Signal, Start, Supervision, Tell
 from modelengine.env import EXIT_WITH_STDIN
 from modelengine.flows import HOST_VARIABLE
@@ -189,8 +188,8 @@ def _print(line: str) -> None:
     try:
         print(line, flush=True)
     except OSError:
-        # Nobody reads on; the system goes on all the same.
-        exits.mute_stdout()
+        # Whoever read our lines has left (`| head`); the system goes on, and what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _in_background(work: Callable[[], None]) -> None:
