@@ -1,7 +1,9 @@
 """An engine over HTTP: a real uvicorn and the real clients around a fake model."""
 
+import asyncio
 import http.client
 import json
+import random
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +47,16 @@ def one(effect):
 
 
 @contextmanager
-def serving_engine(runner, limits=LIMITS, grace_s=0.5):
+def serving_engine(runner, limits=LIMITS, grace_s=0.5, on_loop=lambda loop: None):
     model = fake_model(runner)
     lifecycle = Lifecycle("fake", lambda: Engine(model, limits), nameserver="", advertise_host="127.0.0.1")
     app = create_app(lifecycle)
-    with running(app, on_listening=lifecycle.begin, on_stop=lifecycle.leave, grace_s=grace_s) as port:
+
+    def on_listening(port):
+        on_loop(asyncio.get_running_loop())
+        lifecycle.begin(port)
+
+    with running(app, on_listening=on_listening, on_stop=lifecycle.leave, grace_s=grace_s) as port:
         deadline = time.monotonic() + 10
         while not lifecycle.is_ready and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -275,3 +282,29 @@ def test_a_client_that_resets_its_connection_frees_the_place(port, client, runne
 def test_service_addresses_of_both_ip_versions_make_urls():
     assert ServerInfo("m", "::1", 80).url == "http://[::1]:80"
     assert ServerInfo("m", "10.0.0.1", 80).url == "http://10.0.0.1:80"
+
+
+def test_two_hundred_requests_of_which_half_leave_at_random_leave_no_task_place_or_cache(runner):
+    runner.pause_s = 0.001
+    loops = []
+    with serving_engine(runner, on_loop=loops.append) as port, DirectClient(f"127.0.0.1:{port}") as client:
+        client.load()
+        tasks = len(asyncio.all_tasks(loops[0]))
+
+        def chat(i):
+            chance = random.Random(i)
+            with DirectClient(f"127.0.0.1:{port}") as own:
+                try:
+                    stream = own.chat("hello", stream=True, max_new_tokens=40)
+                except errors.Busy:
+                    return
+                for _ in range(chance.randrange(20) if i % 2 else 100):
+                    next(stream, None)
+                stream.close()
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(chat, range(200)))
+        assert eventually(lambda: client.load()["running"] + client.load()["waiting"] == 0)
+        assert eventually(lambda: len(asyncio.all_tasks(loops[0])) <= tasks)
+        assert runner.caches == set()
+        assert client.load()["aborted"] > 20

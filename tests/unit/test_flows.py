@@ -1,0 +1,171 @@
+"""What the clients send and when they try again, without a socket: outcomes are sent into the flows by hand."""
+
+import pytest
+
+from modelengine import errors, flows
+from modelengine.chat_request import chat_request
+from modelengine.flows import Open, Pause, Send
+from modelengine.protocol import ChatChunk, EngineMethod, ServerInfo
+
+BASE = "http://names:9527"
+ONE, TWO = ServerInfo("demo", "one", 1), ServerInfo("demo", "two", 2)
+REQUEST = chat_request("demo", [{"role": "user", "content": "hi"}], None, None, True)
+
+
+def listing(*services):
+    return {"services": [{"name": s.name, "host": s.host, "port": s.port, "protocol": s.protocol} for s in services]}
+
+
+class Play:
+    """Runs a flow against a script: for each effect, by its URL's end, the outcomes in order."""
+
+    def __init__(self, **outcomes):
+        self.outcomes = {key: list(values) for key, values in outcomes.items()}
+        self.sent = []
+
+    def run(self, flow):
+        try:
+            effect = next(flow)
+            while True:
+                outcome = self._outcome(effect)
+                effect = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
+        except StopIteration as end:
+            return end.value
+
+    def _outcome(self, effect):
+        key = "pause" if isinstance(effect, Pause) else effect.url.rsplit("/", 1)[1]
+        self.sent.append(key if key != "inference" else effect.url.split("/")[2])
+        return self.outcomes[key].pop(0) if self.outcomes.get(key) else None
+
+
+@pytest.fixture(autouse=True)
+def in_listed_order(monkeypatch):
+    monkeypatch.setattr(flows.on_an_engine, "__defaults__", (lambda services: None,))
+
+
+def test_the_first_replica_that_answers_is_used_and_nobody_else_is_asked():
+    play = Play(get_services=[listing(ONE, TWO)], inference=["stream"])
+    assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+    assert play.sent == ["get_services", "one:1"]
+
+
+def test_a_replica_that_nobody_answers_at_is_reported_and_the_next_one_is_tried():
+    play = Play(get_services=[listing(ONE, TWO)], inference=[errors.ConnectionFailed("refused"), "stream"])
+    assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+    assert play.sent == ["get_services", "one:1", "report", "two:2"]
+
+
+@pytest.mark.parametrize("refusal", [errors.Busy("full"), errors.Unavailable("stopping")])
+def test_a_replica_that_is_full_or_stopping_is_not_reported_but_the_next_one_is_tried(refusal):
+    play = Play(get_services=[listing(ONE, TWO)], inference=[refusal, "stream"])
+    assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+    assert play.sent == ["get_services", "one:1", "two:2"]
+
+
+def test_when_no_replica_takes_the_request_the_last_one_s_reason_is_raised():
+    play = Play(get_services=[listing(ONE, TWO)], inference=[errors.ConnectionFailed("refused"), errors.Busy("full")])
+    with pytest.raises(errors.Busy):
+        play.run(flows.open_chat(BASE, REQUEST, 60))
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.InvalidRequest("bad"), errors.RequestFailed("broke"), errors.WaitTimeout("")]
+)
+def test_what_another_replica_would_say_too_is_not_tried_again(failure):
+    play = Play(get_services=[listing(ONE, TWO)], inference=[failure, "stream"])
+    with pytest.raises(type(failure)):
+        play.run(flows.open_chat(BASE, REQUEST, 60))
+    assert play.sent == ["get_services", "one:1"]
+
+
+def test_a_report_that_can_not_be_delivered_does_not_stop_the_retry():
+    play = Play(
+        get_services=[listing(ONE, TWO)],
+        inference=[errors.ConnectionFailed("refused"), "stream"],
+        report=[errors.ConnectionFailed("the name server is away too")],
+    )
+    assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+
+
+def test_an_unknown_name_offers_the_nearest_one():
+    play = Play(get_services=[listing()], get_service_names=[{"service_names": ["qwen3", "demo"]}])
+    with pytest.raises(errors.NotFound, match=r"no model 'qwen'; did you mean 'qwen3'\? \(known: demo, qwen3\)"):
+        play.run(flows.engine_call(BASE, "chat", "qwen", EngineMethod.INFO))
+
+
+def test_a_wait_goes_on_through_long_polls_that_ended_and_a_name_server_that_is_away():
+    now = iter([0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    play = Play(wait=[errors.WaitTimeout(""), errors.ConnectionFailed(""), errors.Unavailable(""), listing(ONE)])
+    found = play.run(flows.wait_service_available(BASE, "chat", "demo", 60, clock=lambda: next(now)))
+    assert found == [ONE]
+    assert play.sent.count("pause") == 2
+
+
+def test_a_wait_ends_on_time():
+    clock = iter([0.0, 0.0, 30.0, 61.0])
+    play = Play(wait=[errors.WaitTimeout(""), errors.WaitTimeout("")])
+    with pytest.raises(errors.WaitTimeout, match="'demo' is not available after 60 s"):
+        play.run(flows.wait_service_available(BASE, "chat", "demo", 60, clock=lambda: next(clock)))
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (None, "http://127.0.0.1:9527"),
+        ("names", "http://names:9527"),
+        ("names:80", "http://names:80"),
+        ("[::1]:80", "http://[::1]:80"),
+        ("http://names:80/", "http://names:80"),
+        ("https://names", "https://names:443"),
+    ],
+)
+def test_a_host_may_be_written_in_several_ways(given, url, monkeypatch):
+    monkeypatch.delenv(flows.HOST_VARIABLE, raising=False)
+    assert flows.base_url(given) == url
+
+
+def test_the_environment_names_the_host_where_no_argument_does(monkeypatch):
+    monkeypatch.setenv(flows.HOST_VARIABLE, "elsewhere:7")
+    assert flows.base_url(None) == "http://elsewhere:7"
+    assert flows.base_url("here:8") == "http://here:8"
+
+
+@pytest.mark.parametrize("given", ["names:port", "names:0", "names:99999", "ftp://names", "http://", ":9527"])
+def test_a_host_that_is_none_is_refused_with_the_forms_that_are_allowed(given):
+    with pytest.raises(errors.InvalidRequest, match="expected HOST, HOST:PORT"):
+        flows.base_url(given)
+
+
+def test_requests_name_a_field_that_the_protocol_does_not_have():
+    with pytest.raises(errors.InvalidRequest, match=r"options\.temprature: unknown"):
+        chat_request("m", [], None, {"temprature": 1}, False)
+    with pytest.raises(errors.InvalidRequest, match=r"messages\[1\]\.text: unknown"):
+        chat_request("m", [{"role": "user", "content": "hi"}, {"role": "user", "text": "hi"}], None, None, False)
+    with pytest.raises(errors.InvalidRequest, match=r"messages\[0\].*role"):
+        chat_request("m", [{"content": "hi"}], None, None, False)
+
+
+def test_a_chat_stream_that_stops_before_its_final_part_is_broken_however_it_was_cut():
+    line = b'{"state":"ok","msg":{"model":"m","prompt_length":1,"response_length":1,"finish_reason":null,'
+    line += b'"content":"hi","done":false}}\n'
+    parts = flows.ChatParts()
+    assert [part for i in range(0, len(line), 7) for part in parts.feed(line[i : i + 7])] == [
+        ChatChunk("m", 1, 1, None, "hi", False)
+    ]
+    with pytest.raises(errors.StreamBroken):
+        parts.end()
+
+
+def test_an_answer_of_somebody_else_s_server_is_told_apart():
+    with pytest.raises(errors.ConnectionFailed, match=r"not as a ModelEngine server \(HTTP 502\)"):
+        flows.read_reply(502, b"<html>Bad gateway</html>", "http://x")
+
+
+def test_effects_carry_their_time_outs():
+    effect = next(flows.chat(BASE, REQUEST, 60))
+    assert effect == Send(f"{BASE}/nameserver/get_services", {"protocol": "chat", "name": "demo"}, flows.CALL_TIMEOUT_S)
+    flow = flows.open_chat(BASE, REQUEST, 60)
+    next(flow)
+    effect = flow.send(listing(ONE))
+    assert isinstance(effect, Open)
+    assert effect.timeout_s == 60
