@@ -46,7 +46,10 @@ bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench
 
 demo-model: setup ## Train the bundled model anew (resumable; about 90 minutes on 2 cores)
-	$(BIN)/python -m demo
+	$(BIN)/python -m demo.tokenizer
+	nice -n 19 $(BIN)/python -m demo.train --tokens 24000000 $(if $(wildcard demo/.work/checkpoint.pt),--resume)
+	$(BIN)/python -m demo.export
+	$(BIN)/python -m demo.evaluate
 
 lock: setup ## Lock the newest allowed dependencies, with hashes and without addresses
 	for name in uv dev; do \

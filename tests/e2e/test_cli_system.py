@@ -10,16 +10,10 @@ import psutil
 import pytest
 import yaml
 
+import transcript
 import windows
 from modelengine import ChatClient
 from windows import modelengine
-
-RULER = "=" * 80
-CHUNK = re.compile(
-    r"ServerResponse\(state='ok', msg=ChatChunk\(model='demo', prompt_length=(?P<prompt>\d+), "
-    r"response_length=(?P<length>\d+), finish_reason=(?P<reason>None|'\w+'), "
-    r"content=(?P<content>None|'.*'|\".*\"), done=(?P<done>True|False)\)\)"
-)
 
 
 class System(Protocol):
@@ -36,40 +30,10 @@ def engine_port(system: System) -> int:
     return service.port
 
 
-def check_transcript(lines: list[str], port: int | None) -> None:
-    """The second window of the first example: the same order, the same shape."""
-    assert lines[:2] == [RULER, "Wait demo available"]
-    listed = re.fullmatch(r"\[ServerInfo\(name='demo', host='127.0.0.1', port=(\d+), protocol='chat'\)\]", lines[2])
-    assert listed is not None
-    assert port in (None, int(listed[1]))
-    assert lines[3:8] == [
-        RULER,
-        "ModelEngineInferenceEngine support_methods",
-        "state='ok' msg={'support_methods': ['inference', 'info', 'support_methods']}",
-        RULER,
-        "stream == False",
-    ]
-    stream_at = lines.index("stream == True")
-    assert lines[stream_at - 1] == RULER
-    assert re.fullmatch(r"response_length: [1-9]\d*", lines[stream_at - 2])
-    assert "".join(lines[8 : stream_at - 2])
-    parts = [CHUNK.fullmatch(line) for line in lines[stream_at + 1 :]]
-    assert len(parts) > 1
-    assert all(parts)
-    lengths = [int(part["length"]) for part in parts if part is not None]
-    assert lengths == sorted(lengths)
-    assert len({part["prompt"] for part in parts if part is not None}) == 1
-    *running, last = [part for part in parts if part is not None]
-    assert all((part["reason"], part["done"]) == ("None", "False") and part["content"] != "None" for part in running)
-    assert last["reason"] in ("'stop'", "'length'")
-    assert (last["content"], last["done"]) == ("None", "True")
-    assert int(last["length"]) == int(running[-1]["length"])
-
-
 def test_the_second_window_shows_what_the_first_example_showed(system: System, engine_port: int) -> None:
     done = modelengine("demo", "--host", system.host)
     assert (done.returncode, done.stderr) == (0, "")
-    check_transcript(done.stdout.splitlines(), engine_port)
+    transcript.check(done.stdout.splitlines(), engine_port)
 
 
 def test_demo_up_shows_both_windows_and_leaves_nothing_behind() -> None:
@@ -79,7 +43,7 @@ def test_demo_up_shows_both_windows_and_leaves_nothing_behind() -> None:
     assert re.fullmatch(r"ModelEngineNameServer: in memory, running! port: \d+", first)
     assert re.fullmatch(r"ModelEngineInferenceEngine: demo is running! port: \d+", second)
     assert lines[-2:] == ["ModelEngineNameServer clean_up!", "ModelEngineInferenceEngine clean_up!"]
-    check_transcript(lines[:-2], int(second.rsplit(" ", 1)[1]))
+    transcript.check(lines[:-2], int(second.rsplit(" ", 1)[1]))
 
 
 def test_a_demo_that_cannot_start_says_why_and_fails() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import annotated_types
 import pytest
 
+import transcript
 from modelengine.cli.main import app
 from modelengine.protocol import DEFAULT_MAX_NEW_TOKENS, MAX_SEED, ChatOptions
 from modelengine_gateway import settings as gateway_settings
@@ -72,6 +73,20 @@ def test_the_readme_s_settings_are_those_that_the_servers_read():
 def test_the_readme_s_defaults_are_the_engine_s(variable, field):
     [default] = [cells[2] for cells in rows("| Variable |") if cells[0] == f"`MODELENGINE_{variable}`"]
     assert default == str(getattr(runtime_settings.from_env({}), field))
+
+
+def test_the_readme_s_transcript_is_the_one_that_the_demo_is_tested_for():
+    windows = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    first = next(block for block in windows if block.startswith("$ .venv/bin/modelengine up"))
+    second = next(block for block in windows if block.startswith("$ .venv/bin/modelengine demo"))
+    end = next(block for block in windows if "clean_up!" in block)
+    assert re.fullmatch(r"ModelEngineNameServer: in memory, running! port: 9527", first.splitlines()[1])
+    assert re.fullmatch(r"ModelEngineInferenceEngine: demo is running! port: \d+", first.splitlines()[2])
+    lines = second.splitlines()[1:]
+    # The README leaves out the middle of the stream, and says so.
+    assert lines.count("...") == 1
+    transcript.check([line for line in lines if line != "..."], int(first.rsplit(" ", 1)[1]))
+    assert end.splitlines() == ["ModelEngineNameServer clean_up!", "ModelEngineInferenceEngine clean_up!"]
 
 
 def test_the_readme_s_commands_exist():
