@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx2
@@ -25,7 +24,20 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class AsyncStream(Generic[Part]):
+class AsyncClosing:
+    """An async context that closes itself."""
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+class AsyncStream(AsyncClosing, Generic[Part]):
     """An open answer: iterate it, or close it early, which aborts the request on the engine."""
 
     def __init__(self, response: httpx2.Response, parser: flows.PartsReader[Part]) -> None:
@@ -52,16 +64,8 @@ class AsyncStream(Generic[Part]):
     async def close(self) -> None:
         await self._response.aclose()
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """Drives flows with asyncio. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
 
     def __init__(self, host: str | None = None) -> None:
@@ -98,14 +102,6 @@ class AsyncClient:
 
     async def close(self) -> None:
         await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 class AsyncNameServerClient(AsyncClient):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx2
@@ -25,7 +24,20 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class Stream(Generic[Part]):
+class Closing:
+    """A context that closes itself."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Stream(Closing, Generic[Part]):
     """An open answer: iterate it, or close it early, which aborts the request on the engine."""
 
     def __init__(self, response: httpx2.Response, parser: flows.PartsReader[Part]) -> None:
@@ -51,16 +63,8 @@ class Stream(Generic[Part]):
     def close(self) -> None:
         self._response.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Client:
+class Client(Closing):
     """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
 
     def __init__(self, host: str | None = None) -> None:
@@ -97,14 +101,6 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class NameServerClient(Client):

@@ -1,0 +1,143 @@
+"""The clients as a program uses them: blocking and asyncio, the same calls with the same results."""
+
+import asyncio
+import time
+
+import pytest
+
+from fakes import FakeEngine
+from modelengine import AsyncChatClient, AsyncNameServerClient, ChatClient, NameServerClient, errors
+from modelengine.aio import AsyncStream
+
+HELLO = [{"role": "user", "content": "hi"}]
+
+
+class Blocking:
+    """An asyncio client driven call by call, so that one test serves both."""
+
+    def __init__(self, client):
+        self._client = client
+        self._runner = asyncio.Runner()
+
+    def __getattr__(self, name):
+        def call(*args, **kwargs):
+            result = self._runner.run(getattr(self._client, name)(*args, **kwargs))
+            return BlockingStream(result, self._runner) if isinstance(result, AsyncStream) else result
+
+        return call
+
+    def __enter__(self):
+        self._runner.run(self._client.__aenter__())
+        return self
+
+    def __exit__(self, *exception):
+        self._runner.run(self._client.__aexit__(*exception))
+        self._runner.close()
+
+
+class BlockingStream:
+    def __init__(self, stream, runner):
+        self._stream, self._runner = stream, runner
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self._runner.run(self._next())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _next(self):
+        return await anext(self._stream)
+
+    def close(self):
+        self._runner.run(self._stream.close())
+
+
+CHAT = {"sync": ChatClient, "asyncio": lambda host: Blocking(AsyncChatClient(host))}
+NAMES = {"sync": NameServerClient, "asyncio": lambda host: Blocking(AsyncNameServerClient(host))}
+
+
+@pytest.fixture(params=CHAT)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def chat_client(kind, front_door):
+    with CHAT[kind](front_door) as client:
+        yield client
+
+
+def test_a_name_is_waited_for_asked_and_chatted_with(chat_client, front_door, start_engine):
+    fake = FakeEngine()
+    service = start_engine(fake, front_door)
+    assert chat_client.wait_service_available("demo", timeout=5) == [service]
+    assert chat_client.get_services("demo") == [service]
+    assert chat_client.get_service_names() == ["demo"]
+    assert chat_client.support_methods("demo") == ["inference", "info", "support_methods"]
+    assert chat_client.info("demo")["name"] == "demo"
+    answer = chat_client.chat("demo", HELLO, options={"max_new_tokens": 9})
+    assert (answer.content, answer.finish_reason, answer.response_length) == ("Hello world!", "stop", 4)
+    *parts, last = chat_client.chat("demo", HELLO, stream=True)
+    assert [part.content for part in parts] == ["Hello", " ", "world", "!"]
+    assert (last.done, last.content) == (True, None)
+    assert [request.stream for request in fake.requests] == [False, True]
+    assert fake.requests[0].options.max_new_tokens == 9
+
+
+def test_closing_a_stream_early_stops_the_engine_within_a_second(chat_client, front_door, start_engine):
+    fake = FakeEngine(words=["word"] * 1000, pause_s=0.01)
+    start_engine(fake, front_door)
+    stream = chat_client.chat("demo", HELLO, stream=True)
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 1
+    while fake.open_streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (fake.open_streams, fake.aborted) == (0, 1)
+
+
+def test_an_error_in_the_middle_and_an_end_that_is_none_are_raised(chat_client, front_door, start_engine):
+    start_engine(FakeEngine("raises", break_after=2), front_door)
+    start_engine(FakeEngine("ends", break_after=2, break_by="end"), front_door)
+    with pytest.raises(errors.RequestFailed, match="the fake broke"):
+        list(chat_client.chat("raises", HELLO, stream=True))
+    with pytest.raises(errors.StreamBroken, match="before its final part"):
+        list(chat_client.chat("ends", HELLO, stream=True))
+
+
+def test_an_unknown_name_is_none_and_to_chat_with_it_is_not_found(chat_client, front_door, start_engine):
+    start_engine(FakeEngine(), front_door)
+    assert chat_client.get_services("dem") is None
+    with pytest.raises(errors.NotFound, match="did you mean 'demo'"):
+        chat_client.chat("dem", HELLO)
+
+
+def test_nobody_at_the_name_server_s_address_is_said_at_once(kind):
+    with CHAT[kind]("127.0.0.1:9") as client, pytest.raises(errors.ConnectionFailed, match=r"127\.0\.0\.1:9"):
+        client.get_service_names()
+
+
+def test_an_engine_that_hangs_is_given_up_when_the_caller_s_time_is_over(chat_client, front_door, start_engine):
+    start_engine(FakeEngine(pause_s=5), front_door)
+    started = time.monotonic()
+    with pytest.raises(errors.WaitTimeout):
+        chat_client.chat("demo", HELLO, timeout=0.3)
+    assert time.monotonic() - started < 3
+
+
+def test_the_name_server_s_calls(kind, front_door, start_engine):
+    service = start_engine(FakeEngine())
+    with NAMES[kind](front_door) as names:
+        assert names.register(service)["register"] == "success"
+        assert names.get_services("chat", "demo") == [service]
+        watch = names.watch(protocol="chat")
+        assert next(watch) == [service]
+        assert names.deregister(service)
+        assert next(watch) == []
+        watch.close()
+        assert not names.deregister(service)
+        assert "register" in names.support_methods()
+        assert names.info()["kind"] == "in memory"
