@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from modelengine import announce
 from modelengine_api import serving
 from modelengine_runtime import settings as configuration
 from modelengine_runtime import source
@@ -25,7 +26,13 @@ def main() -> None:
     settings = configuration.from_env(os.environ)
     serving.configure_logging(settings.log_level)
     name = settings.model_name or source.parse(settings.model_source).name
-    lifecycle = Lifecycle(name, lambda: load(settings), settings.nameserver, settings.advertise_host)
+    lifecycle = Lifecycle(
+        name,
+        lambda: load(settings),
+        settings.nameserver,
+        settings.advertise_host,
+        on_ready=lambda port: print(announce.engine_runs(name, port), flush=True),
+    )
     serving.serve(
         create_app(lifecycle),
         settings.listen_host,
@@ -35,6 +42,7 @@ def main() -> None:
         grace_s=settings.grace_s,
     )
     lifecycle.close()
+    print(announce.ENGINE_GONE, flush=True)
 
 
 def load(settings: Settings) -> Engine:

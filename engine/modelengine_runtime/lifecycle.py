@@ -37,9 +37,19 @@ class Stage(StrEnum):
 
 
 class Lifecycle:
-    """`load` makes the engine and may take minutes; `name` and `advertise_host` are what the name server is told."""
+    """`load` makes the engine and may take minutes; `name` and `advertise_host` are what the name server is told.
 
-    def __init__(self, name: str, load: Callable[[], Engine], nameserver: str, advertise_host: str) -> None:
+    `on_ready` is told the port once requests are answered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], Engine],
+        nameserver: str,
+        advertise_host: str,
+        on_ready: Callable[[int], None] = lambda port: None,
+    ) -> None:
         self.name = name
         self.stage = Stage.LOADING
         self.failure: errors.ModelEngineError | None = None
@@ -47,6 +57,7 @@ class Lifecycle:
         self._load = load
         self._nameserver = nameserver
         self._advertise_host = advertise_host
+        self._on_ready = on_ready
         self._engine: Engine | None = None
         self._registration: Registration | None = None
         self._bringing_up: asyncio.Task[None] | None = None
@@ -98,7 +109,7 @@ class Lifecycle:
             signal.raise_signal(signal.SIGTERM)
             return
         self.stage = Stage.READY
-        log.info("%s is running! port: %d", self.name, port)
+        self._on_ready(port)
         if self._nameserver:
             service = ServerInfo(name=self.name, host=self._advertise_host, port=port)
             self._registration = Registration(self._nameserver, service)

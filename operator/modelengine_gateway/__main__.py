@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from modelengine import announce
 from modelengine_api import serving
 from modelengine_gateway import app, settings
 
@@ -16,11 +17,11 @@ def main() -> None:
         door.app,
         chosen.listen_host,
         chosen.listen_port,
-        on_listening=lambda port: print(f"NameServer: in memory, running! port: {port}", flush=True),
+        on_listening=lambda port: print(announce.name_server_runs(port), flush=True),
         on_stop=door.directory.close,
         grace_s=chosen.grace_s,
     )
-    print("NameServer clean_up!", flush=True)
+    print(announce.NAME_SERVER_GONE, flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def start_front_door() -> Iterator[StartFrontDoor]:
 def port_of(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line.startswith("NameServer: in memory, running! port: ")
+    assert line.startswith("ModelEngineNameServer: in memory, running! port: ")
     return int(line.rpartition(" ")[2])
 
 
@@ -61,7 +61,7 @@ def test_a_signal_stops_it_cleanly_with_code_0_and_a_last_word(
     assert ask(f"127.0.0.1:{port_of(process)}", "/ready", method="GET").status == 200
     process.send_signal(number)
     out, err = process.communicate(timeout=5)
-    assert (process.returncode, out, err) == (0, "NameServer clean_up!\n", "")
+    assert (process.returncode, out, err) == (0, "ModelEngineNameServer clean_up!\n", "")
 
 
 def test_a_stop_begins_with_the_farewell_so_that_no_watch_holds_it_up(start_front_door: StartFrontDoor) -> None:

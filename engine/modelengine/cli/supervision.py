@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from modelengine import announce
 from modelengine.protocol import ServerInfo
 
 NAME_SERVER = "name server"
@@ -132,7 +133,7 @@ class Supervision:
 
     def listening(self, port: int, now: float) -> list[Action]:
         """The name server listens: engines that have not had their turn start now."""
-        actions: list[Action] = [Show(f"ModelEngineNameServer: in memory, running! port: {port}")]
+        actions: list[Action] = [Show(announce.name_server_runs(port))]
         self._port = port
         if self.name_server.status is Status.STARTING:
             _becomes_ready(self.name_server, now)
@@ -147,7 +148,7 @@ class Supervision:
             service = services.get(engine.pid or 0)
             if engine.status is Status.STARTING and service is not None:
                 _becomes_ready(engine, now)
-                actions.append(Show(f"ModelEngineInferenceEngine: {service.name} is running! port: {service.port}"))
+                actions.append(Show(announce.engine_runs(service.name, service.port)))
                 actions += self._hint_once(service.name)
         return actions + self._stop_name_server_in_turn(now)
 
@@ -157,7 +158,7 @@ class Supervision:
         if self.is_stopping:
             child.status = Status.GONE
             self._clean_ups_held += child is not self.name_server
-            own = [Show("ModelEngineNameServer clean_up!")] if child is self.name_server else []
+            own = [Show(announce.NAME_SERVER_GONE)] if child is self.name_server else []
             return [*own, *self._engine_clean_ups(), *self._stop_name_server_in_turn(now)]
         said = f"{title} (pid {pid}) ended with {_how(returncode)}"
         if was is Status.STARTING and not child.has_been_ready and returncode > 0:
@@ -234,7 +235,7 @@ class Supervision:
         if self.name_server.status is not Status.GONE:
             return []
         held, self._clean_ups_held = self._clean_ups_held, 0
-        return [Show("ModelEngineInferenceEngine clean_up!")] * held
+        return [Show(announce.ENGINE_GONE)] * held
 
     def _hint_once(self, name: str) -> list[Action]:
         if self._is_hinted or not self.hint:
