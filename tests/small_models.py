@@ -50,10 +50,10 @@ SEQUENTIAL: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def small_model(architecture: str, seed: int = 1) -> PreTrainedModel:
+def small_model(architecture: str, seed: int = 1, **more: Any) -> PreTrainedModel:
     """float32, with weights large enough that the answers vary."""
     torch.manual_seed(seed)
-    settings = {**BASE, **PACKED.get(architecture, {}), **SEQUENTIAL.get(architecture, {})}
+    settings = {**BASE, **PACKED.get(architecture, {}), **SEQUENTIAL.get(architecture, {}), **more}
     config = CONFIG_MAPPING[architecture](**{key: value for key, value in settings.items() if value is not None})
     config.eos_token_id = config.pad_token_id = config.bos_token_id = None
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval().float()

@@ -151,8 +151,12 @@ def _decoder(tokenizer: Any) -> Decode:
 
 def _kv_bytes_per_token(config: Any, dtype: torch.dtype, device: str) -> int:
     text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    query_heads = getattr(text, "num_attention_heads", None)
+    if not query_heads:
+        # A recurrent model: its state does not grow with the text.
+        return 1
+    heads = getattr(text, "num_key_value_heads", None) or query_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // query_heads
     width = 4 if device == "cpu" else dtype.itemsize
     return int(text.num_hidden_layers * heads * head_dim * 2 * width)
 

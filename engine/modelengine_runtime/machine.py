@@ -35,7 +35,7 @@ def _cgroup_quota() -> float | None:
 def free_memory_bytes(device: str) -> int:
     """Memory that caches may take: the GPU's free memory, or the machine's cut to the cgroup's limit."""
     if device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info()
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
         return int(free)
     available = int(psutil.virtual_memory().available)
     for name in ("memory.max", "memory/memory.limit_in_bytes"):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -25,6 +26,9 @@ from modelengine_runtime.sequence import ChatSequence
 log = logging.getLogger(__name__)
 
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
+# Rotations that depend on a token's position alone. The others (dynamic, longrope) look at the longest sequence of the
+# row, so a long one would turn its neighbours' keys, and only in prompts longer than the self-check's.
+PACKABLE_ROTATIONS = frozenset({"default", "linear", "llama3", "proportional", "yarn"})
 # In shares of the scores' spread, by whether the model is float32. The fast way may round differently; a wrong mask
 # or position is off by far more than this.
 SELF_CHECK_TOLERANCE = {True: 0.02, False: 0.2}
@@ -114,6 +118,8 @@ class SequentialRunner:
         state = self._states.setdefault(sequence.id, _State(DynamicCache(config=self._model.config)))
         # A repeated chunk finds its tokens taken in, and only reads the scores again.
         if state.tokens < end:
+            # Away until it is whole again: a pass that fails half-way leaves a cache that some layers have written.
+            del self._states[sequence.id]
             tokens = sequence.tokens(state.tokens, end - state.tokens)
             output = self._model(
                 input_ids=torch.tensor([list(tokens)], device=self._model.device),
@@ -122,6 +128,7 @@ class SequentialRunner:
                 **{self._cache_argument: state.cache},
             )
             state.tokens, state.logits = end, output.logits[0, -1].float()
+            self._states[sequence.id] = state
         return state.logits
 
 
@@ -187,6 +194,13 @@ def packed_logits(model: PreTrainedModel) -> torch.Tensor:
     return torch.cat([first, rest])
 
 
+def _rotations(config: Any) -> set[str]:
+    """The kinds of rotary position encoding that the model has; some have one for each kind of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    by_layer = [inner for inner in parameters.values() if isinstance(inner, Mapping)]
+    return {str(each.get("rope_type") or "default") for each in by_layer or [parameters]}
+
+
 def why_not_packed(model: PreTrainedModel, reference: torch.Tensor) -> str | None:
     """None when the packed attention gives the reference's scores; else what is in the way, in words.
 
@@ -195,6 +209,9 @@ def why_not_packed(model: PreTrainedModel, reference: torch.Tensor) -> str | Non
     layers = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
     if layers:
         return f"it has layers of the kind {', '.join(sorted(layers))}"
+    rotations = _rotations(model.config.get_text_config()) - PACKABLE_ROTATIONS
+    if rotations:
+        return f"its positions are encoded by the length of the prompt ({', '.join(sorted(rotations))})"
     try:
         model.set_attn_implementation(packed_attention.NAME)
         logits = packed_logits(model)

@@ -92,11 +92,10 @@ class ChatSequence:
 
     def tokens(self, start: int, count: int) -> Sequence[int]:
         """Tokens start..start+count of prompt and output together."""
-        prompt = len(self.prompt)
-        if start >= prompt:
-            return self.output[start - prompt : start - prompt + count]
-        assert start + count <= prompt
-        return self.prompt[start : start + count]
+        begin, end = start - len(self.prompt), start - len(self.prompt) + count
+        if begin >= 0:
+            return self.output[begin:end]
+        return [*self.prompt[start : start + count], *self.output[: max(0, end)]]
 
     def accept(self, token: int) -> list[Event]:
         """Takes the next token of the answer; returns what to deliver. An End means that the sequence is finished.

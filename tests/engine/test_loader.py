@@ -150,3 +150,20 @@ def test_the_prompt_has_one_begin_of_text_token_though_template_and_tokenizer_bo
 def test_messages_that_the_template_refuses_are_the_client_s_mistake_and_say_why(bos_tokenizer):
     with pytest.raises(InvalidRequest, match=r"messages: .*no system role here"):
         prompt.encode(bos_tokenizer, request("system", "user"))
+
+
+def test_a_recurrent_model_needs_no_keys(tmp_path):
+    small_model("mamba").save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(source.DEMO_FOLDER / name, tmp_path / name)
+    model = loader.load(tmp_path, device="cpu")
+    assert isinstance(model.runner, runner.SequentialRunner)
+    assert model.kv_bytes_per_token == 1
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", None), ("cuda:1", 1)])
+def test_the_memory_that_counts_is_that_of_the_gpu_that_was_chosen(monkeypatch, device, index):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: asked.append(device) or (5, 9))
+    assert machine.free_memory_bytes(device) == 5
+    assert [each.index for each in asked] == [index]

@@ -59,3 +59,42 @@ def test_repeating_a_step_after_a_failure_changes_no_token(architecture):
             return [token for chunk in chunks for token in self.real.step([chunk])]
 
     assert answers(Stuttering(runner.choose(model)), prompts(3), LENGTH) == expected
+
+
+ROTATIONS = {
+    "llama": {"rope_type": "dynamic", "factor": 4.0},
+    "phi3": {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": 32,
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", ROTATIONS)
+def test_positions_that_depend_on_the_longest_prompt_are_not_packed_with_it(architecture):
+    more = {"max_position_embeddings": 32} if architecture == "llama" else {"original_max_position_embeddings": 32}
+    model = small_model(architecture, rope_parameters={"rope_theta": 10000.0, **ROTATIONS[architecture]}, **more)
+    short, long = [1, 12, 23, 34, 45], [(j * 7 + 1) % 300 for j in range(60)]
+    expected = [generate(model, prompt, 12) for prompt in (short, long)]
+    chosen = runner.choose(model)
+    assert isinstance(chosen, runner.SequentialRunner)
+    assert answers(chosen, [short, long], 12) == expected
+
+
+def test_a_pass_that_fails_half_way_leaves_nothing_behind_on_the_slow_way():
+    model = small_model("llama")
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts(1)]
+
+    class Stumbling(runner.SequentialRunner):
+        """Every second pass fails in the last layer, when the others have written the cache."""
+
+        def step(self, chunks):
+            hook = model.model.layers[-1].register_forward_pre_hook(lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                super().step(chunks)
+            hook.remove()
+            return super().step(chunks)
+
+    assert answers(Stumbling(model), prompts(1), LENGTH) == expected

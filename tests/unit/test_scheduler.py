@@ -150,3 +150,11 @@ def test_a_finished_sequence_may_not_run_again():
     one.move(Status.ABORTED)
     with pytest.raises(AssertionError):
         one.move(Status.RUNNING)
+
+
+def test_tokens_may_begin_in_the_prompt_and_end_in_the_answer():
+    s = sequence(prompt=3)
+    s.output += [7, 8, 9]
+    assert [*s.tokens(0, 2)] == [0, 1]
+    assert [*s.tokens(2, 3)] == [2, 7, 8]
+    assert [*s.tokens(4, 1)] == [8]
