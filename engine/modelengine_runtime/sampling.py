@@ -13,6 +13,8 @@ from typing import Any
 from modelengine.protocol import ChatOptions
 
 _MASK = (1 << 64) - 1
+# Scores divided by less than this leave the range of float32; sampling is the best token long before.
+LOWEST_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Sampling:
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature == 0.0
+        return self.temperature < LOWEST_TEMPERATURE
 
     @property
     def is_plain(self) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 Decode = Callable[[Sequence[int]], str]
 
 REPLACEMENT = "\ufffd"
-# A UTF-8 character has at most 4 bytes and a token at least one, so what 4 tokens leave broken stays broken.
+# A UTF-8 character has at most 4 bytes and a token at least one, so what 4 tokens leave broken stays broken. A token
+# that ends one character may begin the next: the count starts with each token that completes something.
 LONGEST_CHARACTER = 4
 
 
@@ -26,6 +27,8 @@ class Detokenizer:
         self._tokens: list[int] = []
         self._window = 0
         self._read = 0
+        self._complete = 0
+        self._tokens_since = 0
 
     def push(self, token: int) -> str:
         """The text that is complete now; empty while a character is unfinished."""
@@ -39,10 +42,14 @@ class Detokenizer:
     def _take(self, final: bool) -> str:
         before = self._decode(self._tokens[self._window : self._read])
         after = self._decode(self._tokens[self._window :])
-        unfinished = after.endswith(REPLACEMENT) and len(self._tokens) - self._read < LONGEST_CHARACTER
+        complete = max(len(after.rstrip(REPLACEMENT)), len(before))
+        self._tokens_since = 1 if complete > max(self._complete, len(before)) else self._tokens_since + 1
+        self._complete = complete
+        unfinished = after.endswith(REPLACEMENT) and self._tokens_since < LONGEST_CHARACTER
         if len(after) <= len(before) or (unfinished and not final):
             return ""
         self._window, self._read = self._read, len(self._tokens)
+        self._complete = self._tokens_since = 0
         return after[len(before) :]
 
 

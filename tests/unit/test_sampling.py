@@ -38,3 +38,8 @@ def test_noise_is_spread_evenly_over_zero_to_one():
     tenths = Counter(int(uniform(seed, index) * 10) for seed in range(50) for index in range(200))
     assert set(tenths) == set(range(10))
     assert all(800 < count < 1200 for count in tenths.values())
+
+
+def test_a_temperature_too_low_for_float32_is_greedy():
+    assert Sampling(temperature=1e-40, top_p=0.9).is_greedy
+    assert not Sampling(temperature=0.01).is_greedy

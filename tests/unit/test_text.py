@@ -35,6 +35,15 @@ def test_no_piece_has_half_a_character(text):
     assert "\ufffd" not in "".join(pieces)
 
 
+@given(st.text(alphabet="aé中😀", min_size=2), st.data())
+def test_a_token_may_end_one_character_and_begin_the_next(text, data):
+    raw = text.encode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1))))
+    tokens = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    detokenizer = Detokenizer(lambda tokens: b"".join(tokens).decode(errors="replace"))
+    assert "".join([*map(detokenizer.push, tokens), detokenizer.finish()]) == text
+
+
 def test_a_character_of_three_tokens_comes_with_its_last_token():
     detokenizer = Detokenizer(decode_bytes)
     assert [detokenizer.push(token) for token in "中".encode()] == ["", "", "中"]
