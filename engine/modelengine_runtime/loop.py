@@ -46,6 +46,7 @@ class StepLoop:
         self._runner = runner
         self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
 
     @property
@@ -64,8 +65,10 @@ class StepLoop:
         self._thread.start()
 
     def submit(self, sequence: ChatSequence) -> None:
-        """Hands the sequence over; a full queue reaches it as a Failure. Thread-safe."""
+        """Hands the sequence over; a full queue or a dead thread reaches it as a Failure. Thread-safe."""
         self._mail.put(lambda: self._add(sequence))
+        if self._ended:
+            self._turn_away()
 
     def abort(self, sequence: ChatSequence) -> None:
         """Stops the sequence and frees its place, in the next step. Harmless for one that has ended. Thread-safe."""
@@ -84,10 +87,15 @@ class StepLoop:
                     self._deliver(chunks, self._compute(chunks))
                 self._read_mail(wait=not chunks)
         finally:
-            # Also when a mistake of ours ends the thread: nobody may be left waiting.
-            self._read_mail(wait=False)
-            for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
-                self._fail(sequence, errors.Unavailable("the engine is stopping"))
+            # Also when a mistake of ours ends the thread: nobody may be left waiting. Said before the mail is read for
+            # the last time, so that what comes later is turned away by whoever sends it.
+            self._ended = True
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        self._read_mail(wait=False)
+        for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+            self._fail(sequence, errors.Unavailable("the engine is stopping"))
 
     def _read_mail(self, wait: bool) -> None:
         if wait:
@@ -103,7 +111,8 @@ class StepLoop:
             if len(chunks) == 1:
                 return [failure]
             log.warning("a step of %d requests failed, running each alone: %r", len(chunks), failure)
-            return [self._compute([chunk])[0] for chunk in chunks]
+        # Out of the handler: the failure's traceback holds the step's tensors, which a full memory needs back.
+        return [self._compute([chunk])[0] for chunk in chunks]
 
     def _deliver(self, chunks: Sequence[Chunk], tokens: Sequence[int | Exception | None]) -> None:
         for chunk, token in zip(chunks, tokens, strict=True):

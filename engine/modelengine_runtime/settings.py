@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelengine import env as read
+from modelengine import errors, flows
 from modelengine.flows import HOST_VARIABLE
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,7 +44,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         listen_host=listen_host,
         listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
         advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", listen_host),
-        nameserver=read.text(env, HOST_VARIABLE, ""),
+        nameserver=_nameserver(env),
         device=read.text(env, "MODELENGINE_DEVICE", "auto"),
         dtype=read.choice(env, "MODELENGINE_DTYPE", "auto", DTYPES),
         max_batch_size=read.integer(env, "MODELENGINE_MAX_BATCH_SIZE", 32, at_least=1, at_most=1024),
@@ -53,3 +54,11 @@ def from_env(env: Mapping[str, str]) -> Settings:
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
     )
+
+
+def _nameserver(env: Mapping[str, str]) -> str:
+    given = read.text(env, HOST_VARIABLE, "")
+    try:
+        return flows.base_url(given) if given else ""
+    except errors.InvalidRequest as refused:
+        raise errors.InvalidRequest(f"{HOST_VARIABLE}: {refused.message.removeprefix('host: ')}") from refused

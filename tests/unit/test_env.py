@@ -6,6 +6,7 @@ import pytest
 
 from modelengine import env, errors
 from modelengine_gateway import settings
+from modelengine_runtime import settings as engine_settings
 
 
 def test_without_any_variable_the_front_door_listens_on_the_loopback_at_9527() -> None:
@@ -58,3 +59,10 @@ def test_a_bad_value_names_the_variable_and_what_is_allowed(name: str, value: st
 def test_a_server_started_by_up_only_warns_unless_told_otherwise() -> None:
     assert env.log_level({env.EXIT_WITH_STDIN: "1"}) == "WARNING"
     assert env.log_level({env.EXIT_WITH_STDIN: "1", "MODELENGINE_LOG_LEVEL": "info"}) == "INFO"
+
+
+def test_an_engine_that_could_never_find_its_name_server_does_not_start() -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"MODELENGINE_HOST: expected HOST, HOST:PORT .*got 'names:port'"):
+        engine_settings.from_env({"MODELENGINE_HOST": "names:port"})
+    assert engine_settings.from_env({"MODELENGINE_HOST": "names"}).nameserver == "http://names:9527"
+    assert engine_settings.from_env({}).nameserver == ""

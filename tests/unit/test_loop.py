@@ -129,3 +129,11 @@ def test_stopping_tells_whoever_still_waits(loop, runner):
     _, failure = request.outcome()
     assert isinstance(failure.error, errors.Unavailable)
     assert not loop.is_alive
+
+
+def test_who_comes_after_the_end_is_turned_away(loop):
+    loop.stop()
+    late = Request(1)
+    loop.submit(late.sequence)
+    _, failure = late.outcome()
+    assert isinstance(failure.error, errors.Unavailable)
