@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +33,8 @@ CALL_TIMEOUT_S = 10.0
 # One long-poll of `wait`; shorter than what a proxy on the way would cut.
 WAIT_POLL_S = 20.0
 RETRY_PAUSE_S = 0.2
+# Whoever has no time to wait still asks once.
+SHORTEST_POLL_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,10 @@ def wait_service_available(
 ) -> Flow[list[ServerInfo]]:
     """Waits for the name; a name server that is away or restarting is waited for as well. Raises WaitTimeout."""
     deadline = clock() + timeout_s
-    while (left := deadline - clock()) > 0:
-        poll_s = min(left, WAIT_POLL_S)
+    asked = False
+    while (left := deadline - clock()) > 0 or not asked:
+        asked = True
+        poll_s = min(max(left, SHORTEST_POLL_S), WAIT_POLL_S)
         try:
             query = {"protocol": protocol, "name": name, "timeout_s": poll_s}
             msg = yield from nameserver(base, NameServerMethod.WAIT, query, CALL_TIMEOUT_S + poll_s)
@@ -195,7 +199,7 @@ def open_watch(base: str, protocol: str | None, name: str | None, timeout_s: flo
 class PartsReader(Protocol[Part]):
     """Bytes in, parts out. `end` is called when the connection has ended, and says whether it may."""
 
-    def feed(self, data: bytes) -> Sequence[Part]: ...
+    def feed(self, data: bytes) -> Iterable[Part]: ...
     def end(self) -> None: ...
 
 
@@ -206,11 +210,12 @@ class ChatParts:
         self._lines = wire.LineDecoder()
         self.done = False
 
-    def feed(self, data: bytes) -> list[ChatChunk]:
-        """The parts that these bytes complete; raises the error that an error line carries."""
-        parts = [from_json(ChatChunk, wire.unwrap(envelope)) for envelope in self._lines.feed(data)]
-        self.done = self.done or any(part.done for part in parts)
-        return parts
+    def feed(self, data: bytes) -> Iterator[ChatChunk]:
+        """The parts that these bytes complete; after them, raises the error that an error line carries."""
+        for envelope in self._lines.feed(data):
+            part = from_json(ChatChunk, wire.unwrap(envelope))
+            self.done = self.done or part.done
+            yield part
 
     def end(self) -> None:
         """The connection ended. Raises StreamBroken unless the final part had come: an end is never silent."""

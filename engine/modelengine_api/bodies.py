@@ -61,6 +61,9 @@ class Reader(Generic[Record]):
 
 def _drop(value: Any, parents: Sequence[str | int], key: str | int) -> None:
     for part in parents:
+        # A field that allows several types: the path goes on with a type's name, and its nulls are no fields.
+        if isinstance(part, str) and not isinstance(value, dict):
+            return
         value = value[part]
     if isinstance(value, dict):
         value.pop(key, None)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from modelengine import errors, flows
+from modelengine import errors, flows, wire
 from modelengine.chat_request import chat_request
 from modelengine.flows import Open, Pause, Send
-from modelengine.protocol import ChatChunk, EngineMethod, ServerInfo
+from modelengine.protocol import ChatChunk, EngineMethod, ServerInfo, to_json
 
 BASE = "http://names:9527"
 ONE, TWO = ServerInfo("demo", "one", 1), ServerInfo("demo", "two", 2)
@@ -169,3 +169,17 @@ def test_effects_carry_their_time_outs():
     effect = flow.send(listing(ONE))
     assert isinstance(effect, Open)
     assert effect.timeout_s == 60
+
+
+def test_the_parts_before_an_error_line_are_told_though_all_came_at_once():
+    part = ChatChunk("m", 1, 1, None, "hi", False)
+    data = wire.encode_line(wire.ok(to_json(part))) + wire.encode_line(wire.error(errors.RequestFailed("broke")))
+    parts = iter(flows.ChatParts().feed(data))
+    assert next(parts) == part
+    with pytest.raises(errors.RequestFailed, match="broke"):
+        next(parts)
+
+
+def test_who_waits_for_no_time_at_all_still_asks_once():
+    play = Play(wait=[listing(ONE)])
+    assert play.run(flows.wait_service_available(BASE, "chat", "demo", 0)) == [ONE]

@@ -47,6 +47,7 @@ def test_a_request_is_read_into_the_frozen_dataclass_with_tuples() -> None:
         ({"max_tokens": "1"}, 'options.max_tokens: must be a whole number, got "1"'),
         ({"seed": 2**70}, f"options.seed: must be at most {2**63 - 1}, got {2**70}"),
         ({"stop": 5}, "options.stop: must be a string or a list, got 5"),
+        ({"stop": ["a", None]}, "options.stop[1]: must be a string, got null"),
         ({"stop": [5]}, "options.stop[0]: must be a string, got 5"),
         ({"stop": [""]}, 'options.stop[0]: must have at least 1 character(s), got ""'),
         ({"stop": ""}, 'options.stop: must have at least 1 character(s), got ""'),
