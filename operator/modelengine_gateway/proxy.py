@@ -117,8 +117,9 @@ def is_final(lines: bytes) -> bool:
 
 
 def _body(request: ChatRequest) -> bytes:
-    # Written anew, not passed on: only what was checked reaches an engine.
-    return orjson.dumps(to_json(request))
+    # Written anew, not passed on: only what was checked reaches an engine. By the standard library, whose whole numbers
+    # may be as long as those that were read.
+    return wire.encode(to_json(request))
 
 
 def _named(model: str | None) -> str:

@@ -80,6 +80,13 @@ def test_only_what_was_checked_reaches_an_engine(front_door: str, start_engine: 
     assert fake.requests[0].options.seed == 3
 
 
+def test_a_whole_number_of_any_length_is_passed_on(front_door: str, start_engine: StartEngine) -> None:
+    fake = FakeEngine()
+    start_engine(fake, front_door)
+    assert ask(front_door, INFERENCE, chat(options={"max_new_tokens": 10**23, "top_k": 10**23})).status == 200
+    assert fake.requests[0].options.max_new_tokens == 10**23
+
+
 def test_an_unknown_model_is_a_404_with_the_near_name(front_door: str, start_engine: StartEngine) -> None:
     start_engine(FakeEngine("qwen-chat"), front_door)
     reply = ask(front_door, INFERENCE, chat("qwen-chta"))
