@@ -39,6 +39,13 @@ class Watcher:
         return self.protocol in (None, info.protocol) and self.name in (None, info.name)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Arrival:
+    """One registration that waits for its engine's answer."""
+
+    info: ServerInfo
+
+
 class Directory:
     """Lists what is: an entry comes in only when its engine answers, and leaves with its lease or by a report."""
 
@@ -48,6 +55,8 @@ class Directory:
         self._clock = clock
         self._watchers: set[Watcher] = set()
         self._probes: dict[ServerInfo, asyncio.Task[bool]] = {}
+        # Who is being asked before being listed; whoever deregisters meanwhile is taken out.
+        self._arrivals: set[Arrival] = set()
         self._is_closed = False
 
     @property
@@ -69,16 +78,15 @@ class Directory:
 
     async def register(self, info: ServerInfo) -> None:
         """Renews the entry, or lists a new one once its engine says that it is ready. Raises Unavailable if not."""
-        if info not in self._registry and not await self._is_ready(info):
+        if info not in self._registry and not await self._arrives(info):
             raise errors.Unavailable(f"{info.name!r} is not listed: {info.url}/ready does not answer 200 from here")
         if self._registry.register(info, self._clock()):
             self._announce("listed", [info])
 
     def deregister(self, info: ServerInfo) -> bool:
         """Takes the entry off the list; False when it was not on it."""
-        if probe := self._probes.get(info):
-            # It was just arriving, and must not be listed after it has left.
-            probe.cancel()
+        # If it was just arriving, it must not be listed after it has left.
+        self._arrivals = {arrival for arrival in self._arrivals if arrival.info != info}
         founded = self._registry.deregister(info)
         if founded:
             self._announce("deregistered", [info])
@@ -90,6 +98,15 @@ class Directory:
             self._announce("unlisted, it does not answer", [info])
         return info in self._registry
 
+    async def _arrives(self, info: ServerInfo) -> bool:
+        """Whether the engine answers, and has not left meanwhile."""
+        arrival = Arrival(info)
+        self._arrivals.add(arrival)
+        try:
+            return await self._is_ready(info) and arrival in self._arrivals
+        finally:
+            self._arrivals.discard(arrival)
+
     async def _is_ready(self, info: ServerInfo) -> bool:
         """Asks the engine; whoever wants to know meanwhile shares the answer, as all do when a busy replica dies."""
         if info not in self._probes:
@@ -98,7 +115,7 @@ class Directory:
             probe.add_done_callback(lambda _: self._probes.pop(info))
         probe = self._probes[info]
         await asyncio.wait([probe])
-        return not probe.cancelled() and probe.result()
+        return probe.result()
 
     async def wait(self, protocol: str, name: str, timeout_s: float) -> list[ServerInfo]:
         """The replicas of the name as soon as there are any. Raises WaitTimeout."""

@@ -52,6 +52,23 @@ async def directory(world: World) -> AsyncIterator[Directory]:
         await expiring
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_an_engine_that_leaves_just_when_it_has_answered_is_not_listed(
+    directory: Directory, world: World, steps: int
+) -> None:
+    """However many turns of the event loop lie between the answer and the farewell."""
+    world.answer_now.clear()
+    registering = asyncio.create_task(directory.register(INFO))
+    await asyncio.sleep(0.01)
+    world.answer_now.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    directory.deregister(INFO)
+    with suppress(errors.Unavailable):
+        await registering
+    assert directory.all() == []
+
+
 async def test_an_engine_that_leaves_while_it_is_being_asked_is_not_listed(directory: Directory, world: World) -> None:
     world.answer_now.clear()
     registering = asyncio.create_task(directory.register(INFO))
