@@ -32,7 +32,8 @@ def chat_request(
 def _record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
     if isinstance(given, cls):
         return given
-    assert isinstance(given, Mapping)
+    if not isinstance(given, Mapping):
+        raise errors.InvalidRequest(f"{where}: must be an object, got {given!r:.100}")
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # both are dataclasses
     unknown = sorted(set(given) - fields)
     if unknown:

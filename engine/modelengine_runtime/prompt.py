@@ -29,6 +29,8 @@ def encode(tokenizer: Any, request: ChatRequest) -> list[int]:
         )
     except (TemplateError, TypeError, KeyError, ValueError) as refused:
         raise errors.InvalidRequest(f"messages: the model's chat template refuses them: {refused}") from refused
+    if not tokens:
+        raise errors.InvalidRequest("messages: the model's chat template makes nothing of them")
     return list(tokens)
 
 

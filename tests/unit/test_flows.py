@@ -183,3 +183,8 @@ def test_the_parts_before_an_error_line_are_told_though_all_came_at_once():
 def test_who_waits_for_no_time_at_all_still_asks_once():
     play = Play(wait=[listing(ONE)])
     assert play.run(flows.wait_service_available(BASE, "chat", "demo", 0)) == [ONE]
+
+
+def test_a_text_in_the_place_of_messages_is_told_what_is_expected():
+    with pytest.raises(errors.InvalidRequest, match=r"messages\[0\]: must be an object, got 'h'"):
+        chat_request("m", "hello", None, None, False)

@@ -1,6 +1,7 @@
 """An engine over HTTP: a real uvicorn and the real clients around a fake model."""
 
 import asyncio
+import dataclasses
 import http.client
 import json
 import random
@@ -8,6 +9,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +20,7 @@ from modelengine.client import Client, Stream
 from modelengine.protocol import EngineMethod, to_json
 from modelengine_runtime.app import create_app
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import Lifecycle, warm_up
 from modelengine_runtime.scheduler import Limits
 from servers import running
 
@@ -247,6 +249,22 @@ def test_an_engine_that_is_still_loading_is_alive_but_not_ready():
         with pytest.raises(errors.Unavailable, match="'slow' is loading"):
             client.call(EngineMethod.INFO, {})
         connection.close()
+
+
+def test_an_engine_whose_template_breaks_says_so_and_does_not_stay_half_made(runner):
+    def broken(*_, **__):
+        raise AttributeError("a foreign mistake")
+
+    model = dataclasses.replace(fake_model(runner), tokenizer=SimpleNamespace(apply_chat_template=broken))
+    engine = Engine(model, Limits(max_running=1, max_waiting=1, step_tokens=8, kv_tokens=1000))
+    with pytest.raises(errors.ModelLoadError, match="'fake' is loaded but can't answer: a foreign mistake"):
+        asyncio.run(warm_up(engine, "fake"))
+    engine.stop()
+
+
+def test_messages_that_make_no_prompt_at_all_are_refused(client):
+    with pytest.raises(errors.InvalidRequest, match="messages: the model's chat template makes nothing of them"):
+        client.chat("")
 
 
 def test_stopping_lets_a_running_answer_finish_within_the_grace(runner):
