@@ -51,7 +51,8 @@ class AsyncStream(AsyncClosing, Generic[Part]):
                     yield part
             parser.end()
         except (httpx2.HTTPError, httpx2.StreamError) as failure:
-            raise transport.inside_answer(failure, str(self._response.url)) from failure
+            if not parser.done:
+                raise transport.inside_answer(failure, str(self._response.url)) from failure
         finally:
             await self._response.aclose()
 

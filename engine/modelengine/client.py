@@ -50,7 +50,8 @@ class Stream(Closing, Generic[Part]):
                 yield from parser.feed(data)
             parser.end()
         except (httpx2.HTTPError, httpx2.StreamError) as failure:
-            raise transport.inside_answer(failure, str(self._response.url)) from failure
+            if not parser.done:
+                raise transport.inside_answer(failure, str(self._response.url)) from failure
         finally:
             self._response.close()
 

@@ -197,7 +197,12 @@ def open_watch(base: str, protocol: str | None, name: str | None, timeout_s: flo
 
 
 class PartsReader(Protocol[Part]):
-    """Bytes in, parts out. `end` is called when the connection has ended, and says whether it may."""
+    """Bytes in, parts out. `end` is called when the connection has ended, and says whether it may.
+
+    `done`: nothing is missing any more, however the connection ends.
+    """
+
+    done: bool
 
     def feed(self, data: bytes) -> Iterable[Part]: ...
     def end(self) -> None: ...
@@ -227,6 +232,7 @@ class WatchParts:
     """Reads the bytes of a watch as full lists of services."""
 
     def __init__(self) -> None:
+        self.done = False
         self._lines = wire.LineDecoder()
 
     def feed(self, data: bytes) -> list[list[ServerInfo]]:

@@ -1,13 +1,25 @@
 """The clients as a program uses them: blocking and asyncio, the same calls with the same results."""
 
 import asyncio
+import socket
+import threading
 import time
 
 import pytest
 
 from fakes import FakeEngine
-from modelengine import AsyncChatClient, AsyncNameServerClient, ChatClient, NameServerClient, errors
+from modelengine import (
+    AsyncChatClient,
+    AsyncNameServerClient,
+    ChatChunk,
+    ChatClient,
+    NameServerClient,
+    ServerInfo,
+    errors,
+    wire,
+)
 from modelengine.aio import AsyncStream
+from modelengine.protocol import to_json
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -141,3 +153,25 @@ def test_the_name_server_s_calls(kind, front_door, start_engine):
         assert not names.deregister(service)
         assert "register" in names.support_methods()
         assert names.info()["kind"] == "in memory"
+
+
+@pytest.mark.parametrize("kind", CHAT)
+def test_an_answer_whose_final_part_has_come_is_whole_however_the_connection_ends(kind):
+    final = wire.encode_line(wire.ok(to_json(ChatChunk("demo", 1, 1, "stop", None, True))))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        here = ServerInfo("demo", "127.0.0.1", listener.getsockname()[1])
+
+        def answer(head, body):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + head + b"\r\n\r\n" + body)
+
+        def name_server_and_then_an_engine_that_never_ends_its_chunks():
+            listing = wire.encode(wire.ok({"services": [to_json(here)]}))
+            answer(b"content-length: %d" % len(listing), listing)
+            answer(b"transfer-encoding: chunked", b"%x\r\n%s\r\n" % (len(final), final))
+
+        threading.Thread(target=name_server_and_then_an_engine_that_never_ends_its_chunks, daemon=True).start()
+        with CHAT[kind](f"127.0.0.1:{here.port}") as client:
+            assert [part.done for part in client.chat("demo", HELLO, stream=True)] == [True]
