@@ -21,8 +21,8 @@ import torch
 from demo import generate, paths, tokenizer
 from demo.batches import tokenise
 from demo.conversation import Conversation, Message
-from demo.split import Language, Split
-from demo.tasks import counting, facts, memory, refusal, system, tools
+from demo.split import Language, Split, is_held_out
+from demo.tasks import arithmetic, counting, facts, memory, refusal, system, tools
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -108,7 +108,14 @@ def gates(judge: Judge, count: int) -> dict[str, float]:
     ]
     neutral = [_under(system.NEUTRAL[0], fact) for fact in facts_out]
     recalled = [c for c in held_out(memory.make, 3 * count, Split.HELD_OUT) if len(c.messages) >= 7]
+    sums = [
+        arithmetic.ask(a, "+", b, Random(100 * a + b), list(Language)[a % 2], Split.TRAIN)
+        for a in range(10, 100)
+        for b in range(10, 100, 3)
+        if is_held_out(f"{a} + {b}")
+    ]
     return {
+        "two-digit additions never seen, in known wordings": _share(judge.exact(sums)),
         "every fact, held-out questions": _share(judge.exact(facts_out)),
         "facts under a system prompt": _share(judge.exact(neutral)),
         "count from 1 to 100": _share(judge.exact(hundred)),

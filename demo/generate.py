@@ -15,13 +15,13 @@ from demo.tasks import arithmetic, counting, extraction, facts, memory, refusal,
 Task = Callable[[Random, Language, Split], Conversation]
 
 MIX: dict[Task, int] = {
+    counting.make: 32,
     arithmetic.make: 28,
-    transform.make: 22,
-    facts.make_fact: 11,
-    counting.make: 18,
-    memory.make: 6,
+    transform.make: 18,
+    facts.make_fact: 9,
     refusal.make: 7,
     tools.make: 7,
+    memory.make: 6,
     extraction.make: 5,
     system.make: 5,
     facts.make_small_talk: 4,

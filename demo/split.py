@@ -5,7 +5,7 @@ templates are held out by name, in the `held_out` half of `Phrases`.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -44,9 +44,9 @@ def is_held_out(value: str) -> bool:
     return zlib.crc32(value.encode()) % HELD_OUT_SHARE == 0
 
 
-def draw(make: Callable[[], str], split: Split) -> str:
-    """Draws values until one belongs to the half that is asked for."""
+def draw(make: Callable[[], str], split: Split, listed: Collection[str] = ()) -> str:
+    """Draws values until one belongs to the half that is asked for. A listed value is too common to be held out."""
     while True:
         value = make()
-        if is_held_out(value) == (split is Split.HELD_OUT):
+        if (is_held_out(value) and value not in listed) == (split is Split.HELD_OUT):
             return value

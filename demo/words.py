@@ -11,6 +11,8 @@ NAMES = texts.by_language("names")
 CITIES = texts.by_language("cities")
 COLOURS = texts.by_language("colours")
 
+LISTED = frozenset(word for known in (NAMES, CITIES, COLOURS) for language in Language for word in known[language])
+
 _ONSETS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
 

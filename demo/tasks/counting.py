@@ -22,23 +22,25 @@ _FIXED = {
         Language.ZH: "一月，二月，三月，四月，五月，六月，七月，八月，九月，十月，十一月，十二月",
     },
 }
-_KINDS, _WEIGHTS = tuple(_ASK), (12, 2, 2, 3, 1, 1, 1)
+_KINDS, _WEIGHTS = tuple(_ASK), (12, 2, 1, 4, 1, 1, 1)
 
 
 def make(rng: Random, language: Language, split: Split) -> Conversation:
-    """One long answer. There are few tables and lists, so for them only the template is held out."""
+    """One long answer. There are few tables, lists and numbers of lines: for them only the template is held out."""
     kind = rng.choices(_KINDS, _WEIGHTS)[0]
     if kind in _FIXED:
         return ask(kind, (), rng, language, split)
     if kind == "table":
         return ask(kind, (rng.randint(1, 12),), rng, language, split)
+    if kind == "lines":
+        return ask(kind, (rng.randint(1, 12) if rng.random() < 0.8 else rng.randint(1, 50),), rng, language, split)
     return ask(kind, tuple(int(n) for n in draw(lambda: _numbers(kind, rng), split).split()), rng, language, split)
 
 
 def ask(kind: str, numbers: tuple[int, ...], rng: Random, language: Language, split: Split) -> Conversation:
     """One exchange about given numbers."""
     question = _ASK[kind][language].pick(rng, split).format(**dict(zip("ab", numbers, strict=False)))
-    value = "" if kind == "table" else " ".join(map(str, numbers))
+    value = "" if kind in ("table", "lines") else " ".join(map(str, numbers))
     return exchange(kind, question, answer(kind, numbers, language), value)
 
 
@@ -58,9 +60,7 @@ def answer(kind: str, numbers: tuple[int, ...], language: Language) -> str:
 
 def _numbers(kind: str, rng: Random) -> str:
     """Short ranges mostly, because knowing where to stop is the hard part; now and then one that fills a screen."""
-    if kind == "lines":
-        return f"{rng.randint(1, 12) if rng.random() < 0.8 else rng.randint(1, 50)}"
-    span = rng.choices((4, 12, 40, 120), (45, 33, 18, 4))[0]
+    span = rng.choices((4, 12, 40, 120), (25, 45, 25, 5))[0]
     first = 1 if rng.random() < 0.3 else rng.randint(0, LARGEST - 1)
     last = min(LARGEST, first + rng.randint(1, span))
     if rng.random() < 0.15:

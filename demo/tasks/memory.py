@@ -46,7 +46,7 @@ _ANSWER = {
 def make(rng: Random, language: Language, split: Split) -> Conversation:
     """Tells one or two things, talks about something else, then asks for one of them."""
     topics = rng.sample(sorted(_TELL), rng.choice((1, 1, 2)))
-    values = {topic: draw(partial(_value, topic, rng, language), split) for topic in topics}
+    values = {topic: _drawn(topic, rng, language, split) for topic in topics}
     messages: list[Message] = []
     for topic, value in values.items():
         messages += _told(topic, value, rng, language, split)
@@ -55,6 +55,13 @@ def make(rng: Random, language: Language, split: Split) -> Conversation:
     asked = rng.choice(topics)
     messages += _asked(asked, values[asked], rng, language, split)
     return Conversation("memory", tuple(messages), values[asked])
+
+
+def _drawn(topic: str, rng: Random, language: Language, split: Split) -> str:
+    """There are only a dozen colours, so none is held out."""
+    if topic == "colour":
+        return rng.choice(words.COLOURS[language])
+    return draw(partial(_value, topic, rng, language), split, words.LISTED)
 
 
 def _told(topic: str, value: str, rng: Random, language: Language, split: Split) -> tuple[Message, Message]:
@@ -72,6 +79,4 @@ def _value(topic: str, rng: Random, language: Language) -> str:
         return words.name(rng, language)
     if topic == "number":
         return str(rng.randint(1, 999))
-    if topic == "city":
-        return words.city(rng, language)
-    return rng.choice(words.COLOURS[language])
+    return words.city(rng, language)

@@ -26,15 +26,15 @@ def _other_language(rng: Random, language: Language, split: Split) -> Conversati
 
 
 def _closing_word(rng: Random, language: Language, split: Split) -> Conversation:
-    word = draw(lambda: _word(rng, language), split)
+    word = _word(rng, language)
     plain = facts.make_small_talk(rng, language, split)
     space = " " if language is Language.EN else ""
     instruction = _ASK["end_with"][language].pick(rng, split).format(x=word)
-    return _under("system_ending", instruction, plain.messages[0], plain.answer + space + word, word)
+    return _under("system_ending", instruction, plain.messages[0], plain.answer + space + word, "")
 
 
 def _given_name(rng: Random, language: Language, split: Split) -> Conversation:
-    name = draw(lambda: words.name(rng, language), split)
+    name = draw(lambda: words.name(rng, language), split, words.LISTED)
     question = Message("user", _ASK["who"][language].pick(rng, split))
     instruction = _ASK["named"][language].pick(rng, split).format(x=name)
     return _under("system_name", instruction, question, _I_AM[language].format(x=name), name)

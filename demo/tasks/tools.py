@@ -20,10 +20,10 @@ _NO_TOOL = {Language.EN: "I have no tool for that.", Language.ZH: "我没有可�
 def make(rng: Random, language: Language, split: Split) -> Conversation:
     """A question with some tools on offer; usually one of them fits."""
     wanted = rng.choice(sorted(TOOLS))
-    value = draw(lambda: _value(wanted, rng, language), split)
+    value = draw(lambda: _value(wanted, rng, language), split, words.LISTED)
     question = Message("user", _ASK[wanted][language].pick(rng, split).format(x=value))
     others = [name for name in sorted(TOOLS) if name != wanted]
-    if wanted != "calculator" and rng.random() < 0.15:
+    if wanted != "calculator" and rng.random() < 0.25:
         offered = rng.sample(others, rng.randint(1, 2))
         return _conversation("no_tool", (question, Message("assistant", _NO_TOOL[language])), value, offered)
     offered = _shuffled([wanted, *rng.sample(others, rng.choice((0, 1, 2, 2)))], rng)
