@@ -25,6 +25,7 @@ from modelengine.protocol import (
     NameServerMethod,
     ServerInfo,
     from_json,
+    host_in_url,
     to_json,
 )
 
@@ -79,9 +80,8 @@ def base_url(host: str | None) -> str:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise errors.InvalidRequest(f"host: expected HOST, HOST:PORT or http://HOST:PORT, got {given!r}")
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default_port = DEFAULT_PORT if parts.scheme == "http" else 443
-    return f"{parts.scheme}://{name}:{port or default_port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{host_in_url(parts.hostname)}:{port or default_port}{parts.path.rstrip('/')}"
 
 
 def nameserver(

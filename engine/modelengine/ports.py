@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from typing import Any
 
-from modelengine import errors, wire
+from modelengine import addresses, errors, wire
 
 ASK_TIMEOUT_S = 1.0
 COMMAND_LENGTH = 100
@@ -39,7 +39,7 @@ def _identity(info: dict[str, Any]) -> str:
 
 def _ask(host: str, port: int, path: str) -> dict[str, Any] | None:
     # Whoever listens on all interfaces answers on the loopback, too.
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=ASK_TIMEOUT_S)
+    connection = http.client.HTTPConnection(addresses.dialled_here(host), port, timeout=ASK_TIMEOUT_S)
     try:
         connection.request("POST", path, body=b"{}", headers={"content-type": "application/json"})
         msg = wire.unwrap(wire.decode(connection.getresponse().read(65536)))
@@ -48,10 +48,6 @@ def _ask(host: str, port: int, path: str) -> dict[str, Any] | None:
     finally:
         connection.close()
     return msg if isinstance(msg, dict) else None
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _process(port: int) -> str | None:

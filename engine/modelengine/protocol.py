@@ -67,8 +67,7 @@ class ServerInfo:
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{host_in_url(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,8 @@ class Message:
 class ChatOptions:
     """How to generate. What is not given comes from the model's own generation config.
 
-    `temperature` 0 is greedy. `seed` makes a sampled answer repeatable: the noise of token i is a function of
-    (seed, i) alone. `max_tokens` is another name for `max_new_tokens`.
+    `temperature` 0 is greedy, and so is less than 0.00001. `seed` makes a sampled answer repeatable: the noise of
+    token i is a function of (seed, i) alone. `max_tokens` is another name for `max_new_tokens`.
     """
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
@@ -96,7 +95,7 @@ class ChatOptions:
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     top_k: Annotated[int, Ge(-1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
-    repetition_penalty: Annotated[float, Gt(0), Le(10)] | None = None
+    repetition_penalty: Annotated[float, Ge(0.01), Le(10)] | None = None
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     stop: (
@@ -175,6 +174,11 @@ class ServerResponse:
 
     state: Literal["ok", "error"]
     msg: Any
+
+
+def host_in_url(host: str) -> str:
+    """The host as URLs write it: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 @cache

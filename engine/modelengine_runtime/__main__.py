@@ -16,7 +16,8 @@ from modelengine_runtime.lifecycle import LOADING_THREAD, Lifecycle
 from modelengine_runtime.scheduler import Limits
 from modelengine_runtime.settings import Settings
 
-# A prompt is taken in pieces of this many tokens, so that running answers wait no longer than one piece.
+# A prompt is taken in pieces of this many tokens, so that running answers wait no longer than one piece. Prompts get at
+# least half of a step, however many answers run.
 STEP_TOKENS = 512
 # Of the memory that is free once the model is loaded, what the caches of all requests may come to.
 KV_MEMORY_SHARE = 0.5
@@ -63,7 +64,7 @@ def load(settings: Settings) -> Engine:
     limits = Limits(
         max_running=settings.max_batch_size,
         max_waiting=settings.max_queue,
-        step_tokens=STEP_TOKENS,
+        step_tokens=max(STEP_TOKENS, 2 * settings.max_batch_size),
         kv_tokens=kv_bytes // model.kv_bytes_per_token,
     )
     return Engine(model, limits)

@@ -70,7 +70,11 @@ def load(
         device=where,
         stop_tokens=_stop_tokens(model, tokenizer),
         generation_defaults=model.generation_config.to_dict(),
-        kv_bytes_per_token=_kv_bytes_per_token(config, model.dtype, where),
+        kv_bytes_per_token=(
+            chosen.kv_bytes_per_token()
+            if isinstance(chosen, runner.PackedRunner)
+            else _estimated_kv_bytes_per_token(config, model.dtype)
+        ),
     )
 
 
@@ -149,7 +153,8 @@ def _decoder(tokenizer: Any) -> Decode:
     return lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _kv_bytes_per_token(config: Any, dtype: torch.dtype, device: str) -> int:
+def _estimated_kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """For caches that transformers makes, and that can't be asked."""
     text = config.get_text_config()
     query_heads = getattr(text, "num_attention_heads", None)
     if not query_heads:
@@ -157,8 +162,7 @@ def _kv_bytes_per_token(config: Any, dtype: torch.dtype, device: str) -> int:
         return 1
     heads = getattr(text, "num_key_value_heads", None) or query_heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // query_heads
-    width = 4 if device == "cpu" else dtype.itemsize
-    return int(text.num_hidden_layers * heads * head_dim * 2 * width)
+    return int(text.num_hidden_layers * heads * head_dim * 2 * dtype.itemsize)
 
 
 def _first_line(failure: Exception) -> str:

@@ -40,6 +40,12 @@ class KVCache:
         self._values[layer][:, start:end] = values
         return self._keys[layer][:, :end], self._values[layer][:, :end]
 
+    @property
+    def bytes_per_token(self) -> int:
+        """What one more token takes in all layers, by what the model really stored."""
+        stored = [*self._keys.values(), *self._values.values()]
+        return sum(tensor.shape[0] * tensor.shape[2] * tensor.element_size() for tensor in stored)
+
 
 def _grown(old: torch.Tensor | None, end: int, like: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     if old is not None and old.shape[1] >= end:

@@ -47,16 +47,17 @@ class Registration:
 
     async def _keep_registered(self) -> None:
         renew_s = FIRST_RENEW_S
-        listed = False
+        listed = told = False
         while True:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     renew_s = float((await self._client.register(self._service))["renew_s"])
                 if not listed:
                     log.info("registered %s at %s", self._service, self._nameserver)
-                listed = True
-            except (errors.ModelEngineError, TimeoutError) as failure:
-                # Told once, then tried again until it works: the engine serves whoever knows its address.
-                log.log(logging.WARNING if listed else logging.INFO, "not registered: %s", failure or "no answer")
-                listed = False
+                listed, told = True, False
+            except (errors.ModelEngineError, TimeoutError, LookupError, TypeError, ValueError) as failure:
+                # Also an answer that is none of a name server's must not end the renewals: the engine serves whoever
+                # knows its address, and tries on. Said aloud once.
+                log.log(logging.DEBUG if told else logging.WARNING, "not registered: %s", failure or "no answer")
+                listed, told = False, True
             await asyncio.sleep(renew_s)

@@ -55,6 +55,13 @@ class PackedRunner:
     def new_cache(self) -> KVCache:
         return KVCache(self._kv_dtype)
 
+    @torch.inference_mode()
+    def kv_bytes_per_token(self) -> int:
+        """Measured, not read off the config: what models keep differs (latent attention, layers of two sizes)."""
+        cache = self.new_cache()
+        self.forward([0], [0], [Span(cache, 0, 1, 0)], [0])
+        return cache.bytes_per_token
+
     def forward(
         self, tokens: Sequence[int], positions: Sequence[int], spans: Sequence[Span], rows: Sequence[int]
     ) -> torch.Tensor:

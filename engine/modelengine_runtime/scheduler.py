@@ -84,6 +84,7 @@ class Scheduler:
         return chunks
 
     def _can_admit(self) -> bool:
+        # In order of arrival: a large request that does not fit yet holds smaller ones back, or it would never run.
         return (
             bool(self.waiting)
             and len(self.running) < self.limits.max_running

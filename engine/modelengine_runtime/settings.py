@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelengine import addresses, errors, flows
 from modelengine import env as read
-from modelengine import errors, flows
 from modelengine.flows import HOST_VARIABLE
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,7 +43,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         model_name=read.text(env, "MODELENGINE_MODEL_NAME", ""),
         listen_host=listen_host,
         listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
-        advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", listen_host),
+        advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", addresses.dialled_by_others(listen_host)),
         nameserver=_nameserver(env),
         device=read.text(env, "MODELENGINE_DEVICE", "auto"),
         dtype=read.choice(env, "MODELENGINE_DTYPE", "auto", DTYPES),

@@ -44,12 +44,14 @@ class Relay:
                     if newline:
                         last = lines
                         yield lines + newline
-            except errors.StreamBroken:
-                self._report(at)
-                raise
+            except errors.StreamBroken as broken:
+                failure = broken
+            else:
+                failure = errors.StreamBroken("the engine's answer stopped before its final part")
+            # An engine that dies after its last word leaves a whole answer.
             if not is_final(last):
                 self._report(at)
-                raise errors.StreamBroken("the engine's answer stopped before its final part")
+                raise failure
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)

@@ -41,6 +41,17 @@ def test_a_model_comes_with_the_facts_that_info_tells(folder):
     assert model.tokenizer.eos_token_id in model.stop_tokens
 
 
+def test_the_cache_is_counted_as_it_is_kept_not_as_the_config_suggests(tmp_path):
+    """Latent attention stores another width than head_dim says."""
+    model = small_model("deepseek_v3")
+    chosen = runner.choose(model)
+    assert isinstance(chosen, runner.PackedRunner)
+    config = model.config
+    key, value = config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
+    expected = config.num_hidden_layers * config.num_attention_heads * (key + value) * 4
+    assert chosen.kv_bytes_per_token() == expected
+
+
 def test_a_smaller_context_may_be_asked_for_but_not_a_larger_one(folder):
     assert loader.load(folder, device="cpu", max_context=100).context_length == 100
     assert loader.load(folder, device="cpu", max_context=9999).context_length == 512

@@ -32,6 +32,13 @@ def test_each_variable_is_read() -> None:
     assert chosen == settings.Settings("0.0.0.0", 0, 2.5, 1.0, "DEBUG")
 
 
+def test_an_engine_that_listens_on_all_interfaces_registers_an_address_that_can_be_dialled() -> None:
+    open_to_all = {"MODELENGINE_LISTEN_HOST": "0.0.0.0"}
+    assert engine_settings.from_env(open_to_all).advertise_host not in ("0.0.0.0", "")
+    assert engine_settings.from_env({**open_to_all, "MODELENGINE_ADVERTISE_HOST": "gpu-1"}).advertise_host == "gpu-1"
+    assert engine_settings.from_env({}).advertise_host == "127.0.0.1"
+
+
 def test_an_empty_value_counts_as_not_set() -> None:
     assert settings.from_env({"MODELENGINE_LISTEN_PORT": " ", "MODELENGINE_LEASE_S": ""}) == settings.Settings()
 

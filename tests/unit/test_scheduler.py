@@ -95,6 +95,21 @@ def test_a_request_waits_until_the_cache_has_room_for_all_it_may_need():
     assert [chunk.sequence for chunk in s.plan()] == [second]
 
 
+def test_a_small_request_does_not_overtake_a_large_one_that_waits_for_room():
+    s = scheduler(kv_tokens=20)
+    running, large, small = (
+        sequence(1, prompt=8, limit=4),
+        sequence(2, prompt=8, limit=8),
+        sequence(3, prompt=1, limit=1),
+    )
+    for one in (running, large, small):
+        s.add(one)
+    assert [chunk.sequence for chunk in s.plan()] == [running]
+    running.move(Status.ABORTED)
+    s.remove(running)
+    assert [chunk.sequence for chunk in s.plan()] == [large, small]
+
+
 def test_a_request_that_could_never_fit_is_refused_with_both_numbers():
     with pytest.raises(errors.InvalidRequest, match=r"come to 12 tokens.*holds 10"):
         scheduler(kv_tokens=10).add(sequence(prompt=8, limit=4))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from modelengine import env
+from modelengine import addresses, env
 from modelengine.cli import parts
 from modelengine.cli.supervision import Supervision
-from modelengine.protocol import DEFAULT_PORT
-
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
-# A machine that is no machine (RFC 5737): the way to it leads through the address that others know us by.
-ELSEWHERE = ("192.0.2.1", 9)
+from modelengine.protocol import DEFAULT_PORT, host_in_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,7 @@ class Wanted:
     @property
     def reachable_host(self) -> str:
         """Where this machine itself reaches what listens on `host`."""
-        return WILDCARDS.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return host_in_url(addresses.dialled_here(self.host))
 
 
 def up(
@@ -112,7 +107,6 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
         MODELENGINE_LISTEN_HOST=wanted.host,
         MODELENGINE_LISTEN_PORT=0,
         # Nobody can dial "every interface": clients are told this machine's own address.
-        MODELENGINE_ADVERTISE_HOST=own_address() if wanted.host in WILDCARDS else None,
         MODELENGINE_DEVICE=wanted.device,
         MODELENGINE_DTYPE=wanted.dtype,
         MODELENGINE_MAX_BATCH_SIZE=wanted.max_batch_size,
@@ -133,16 +127,6 @@ def hint(wanted: Wanted) -> str:
     host = "" if is_default else f"--host {wanted.reachable_host}:{{port}} "
     verb = 'run {name} "hello"' if wanted.engines else "ls"
     return f"try: modelengine {host}{verb}    stop: Ctrl-C"
-
-
-def own_address() -> str:
-    """The address by which other machines reach this one. Sends nothing: a UDP socket only looks up the way."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(ELSEWHERE)
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
 
 
 def _set(**variables: object) -> dict[str, str]:
