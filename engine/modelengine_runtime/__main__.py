@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -49,9 +50,13 @@ def main() -> None:
 def load(settings: Settings) -> Engine:
     progress = sys.stderr.isatty()
     folder = source.resolve(settings.model_source, progress=progress)
-    # torch takes seconds to import; the server answers `health` meanwhile.
+    # torch takes seconds to import; the server answers `health` meanwhile. What importing makes stays for good, so the
+    # collector need not look through it: not while it is made, and never again.
+    gc.disable()
     from modelengine_runtime import loader, machine
 
+    gc.freeze()
+    gc.enable()
     model = loader.load(
         folder,
         device=settings.device,

@@ -19,42 +19,46 @@ GROWTH_TOKENS = 256
 
 
 class KVCache:
-    """One sequence's keys and values, per layer `[kv_heads, capacity, head_dim]`, grown as the sequence does."""
+    """One sequence's keys and values, per layer `[1, kv_heads, capacity, head_dim]`, grown as the sequence does."""
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
-        self._dtype = dtype
-        self._keys: dict[int, torch.Tensor] = {}
-        self._values: dict[int, torch.Tensor] = {}
+        self.dtype = dtype
+        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def write(
         self, layer: int, start: int, keys: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores new keys and values `[kv_heads, n, head_dim]` from position `start`; returns all up to there.
+        """Stores new keys and values `[1, kv_heads, n, head_dim]` from position `start`; returns all up to there.
 
         Writing the same positions again replaces them, so a step that failed half-way can be repeated.
         """
-        end = start + keys.shape[1]
-        self._keys[layer] = _grown(self._keys.get(layer), end, keys, self._dtype)
-        self._values[layer] = _grown(self._values.get(layer), end, values, self._dtype)
-        self._keys[layer][:, start:end] = keys
-        self._values[layer][:, start:end] = values
-        return self._keys[layer][:, :end], self._values[layer][:, :end]
+        count = keys.shape[2]
+        end = start + count
+        stored = self._layers.get(layer)
+        if stored is None or stored[0].shape[2] < end:
+            stored = self._layers[layer] = self._grown(stored, end, (keys, values))
+        all_keys, all_values = stored
+        all_keys.narrow(2, start, count).copy_(keys)
+        all_values.narrow(2, start, count).copy_(values)
+        return all_keys.narrow(2, 0, end), all_values.narrow(2, 0, end)
 
     @property
     def bytes_per_token(self) -> int:
         """What one more token takes in all layers, by what the model really stored."""
-        stored = [*self._keys.values(), *self._values.values()]
-        return sum(tensor.shape[0] * tensor.shape[2] * tensor.element_size() for tensor in stored)
+        tensors = [tensor for pair in self._layers.values() for tensor in pair]
+        return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in tensors)
 
-
-def _grown(old: torch.Tensor | None, end: int, like: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    if old is not None and old.shape[1] >= end:
-        return old
-    capacity = max(-(-end // GROWTH_TOKENS) * GROWTH_TOKENS, 0 if old is None else old.shape[1] * 3 // 2)
-    new = torch.empty((like.shape[0], capacity, like.shape[2]), dtype=dtype or like.dtype, device=like.device)
-    if old is not None:
-        new[:, : old.shape[1]] = old
-    return new
+    def _grown(
+        self, stored: tuple[torch.Tensor, torch.Tensor] | None, end: int, like: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        filled = 0 if stored is None else stored[0].shape[2]
+        capacity = max(-(-end // GROWTH_TOKENS) * GROWTH_TOKENS, filled * 3 // 2)
+        keys, values = (
+            new.new_empty((1, new.shape[1], capacity, new.shape[3]), dtype=self.dtype or new.dtype) for new in like
+        )
+        if stored is not None:
+            keys[:, :, :filled], values[:, :, :filled] = stored
+        return keys, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +105,22 @@ def attention(
         raise NotImplementedError(f"attention with {unknown or 'a mask of its own'}")
     packed.calls += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
-    out = query.new_zeros((1, query.shape[2], query.shape[1], value.shape[-1]))
-    for span in packed.spans:
-        keys, values = span.cache.write(
-            int(module.layer_idx),  # type: ignore[arg-type]  # an attribute that every attention layer has
-            span.start,
-            key[0, :, span.begin : span.end],
-            value[0, :, span.begin : span.end],
-        )
-        attended = _attend(query[0, :, span.begin : span.end], keys, values, scale, sliding_window, softcap)
-        out[0, span.begin : span.end] = attended.transpose(0, 1)
-    return out, None
+    layer = int(module.layer_idx)  # type: ignore[arg-type]  # an attribute that every attention layer has
+    # Cut once for all spans: this loop runs for every sequence in every layer, and each small operation shows.
+    cut = [span.end - span.begin for span in packed.spans]
+    cut.append(query.shape[2] - sum(cut))
+    queries, keys, values = (
+        tensor.split(cut, dim=2)  # type: ignore[no-untyped-call]
+        for tensor in (query.to(packed.spans[0].cache.dtype or query.dtype), key, value)
+    )
+    attended = [
+        _attend(queries[i], *span.cache.write(layer, span.start, keys[i], values[i]), scale, sliding_window, softcap)
+        for i, span in enumerate(packed.spans)
+    ]
+    if cut[-1]:
+        # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
+        attended.append(queries[-1].new_zeros((1, query.shape[1], cut[-1], value.shape[-1])))
+    return torch.cat(attended, dim=2).transpose(1, 2).to(query.dtype), None
 
 
 # Tensors that models pass along and that the attention itself has no use for: positions are already in the rotation.
@@ -127,26 +135,25 @@ def _attend(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """Causal attention of the last positions: query `[heads, n, d]`, keys and values `[kv_heads, total, d]`."""
-    count, total = query.shape[1], keys.shape[1]
+    """Causal attention of the last positions: query `[1, heads, n, d]`, keys and values `[1, kv_heads, total, d]`."""
+    count, total = query.shape[2], keys.shape[2]
     if window is not None and total > window + count - 1:
         # No query of this chunk sees further back than this.
-        keys, values = keys[:, -(window + count - 1) :], values[:, -(window + count - 1) :]
-        total = keys.shape[1]
-    mask = None if count == 1 else _causal_mask(count, total, window, query.device)
-    query = query.to(keys.dtype)
-    if softcap is not None:
-        return _attend_softcapped(query, keys, values, mask, scale, softcap)
+        total = window + count - 1
+        keys, values = keys[:, :, -total:], values[:, :, -total:]
     is_square = count == total and (window is None or total <= window)
+    mask = None if count == 1 or is_square else _causal_mask(count, total, window, query.device)
+    if softcap is not None:
+        return _attend_softcapped(query, keys, values, mask, is_square, scale, softcap)
     return functional.scaled_dot_product_attention(
-        query[None],
-        keys[None],
-        values[None],
-        attn_mask=None if is_square else mask,
+        query,
+        keys,
+        values,
+        attn_mask=mask,
         is_causal=is_square and count > 1,
         scale=scale,
-        enable_gqa=query.shape[0] != keys.shape[0],
-    )[0]
+        enable_gqa=query.shape[1] != keys.shape[1],
+    )
 
 
 def _causal_mask(count: int, total: int, window: int | None, device: torch.device) -> torch.Tensor:
@@ -161,16 +168,19 @@ def _attend_softcapped(
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor | None,
+    is_square: bool,
     scale: float,
     softcap: float,
 ) -> torch.Tensor:
-    groups = query.shape[0] // keys.shape[0]
-    scores = query @ keys.repeat_interleave(groups, 0).transpose(1, 2) * scale
+    if is_square and mask is None:
+        mask = _causal_mask(query.shape[2], keys.shape[2], None, query.device)
+    groups = query.shape[1] // keys.shape[1]
+    scores = query @ keys.repeat_interleave(groups, 1).transpose(2, 3) * scale
     scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-    return weights @ values.repeat_interleave(groups, 0)
+    return weights @ values.repeat_interleave(groups, 1)
 
 
 AttentionInterface.register(NAME, attention)
