@@ -50,13 +50,14 @@ def main() -> None:
 def load(settings: Settings) -> Engine:
     progress = sys.stderr.isatty()
     folder = source.resolve(settings.model_source, progress=progress)
-    # torch takes seconds to import; the server answers `health` meanwhile. What importing makes stays for good, so the
-    # collector need not look through it: not while it is made, and never again.
+    # torch takes seconds to import; the server answers `health` meanwhile. The collector would look again and again
+    # through what importing makes, which all stays.
     gc.disable()
-    from modelengine_runtime import loader, machine
+    try:
+        from modelengine_runtime import loader, machine
+    finally:
+        gc.enable()
 
-    gc.freeze()
-    gc.enable()
     model = loader.load(
         folder,
         device=settings.device,
