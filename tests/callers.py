@@ -6,6 +6,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Reply:
     @property
     def msg(self) -> Any:
         return self.envelope["msg"]
+
+    @property
+    def lines(self) -> list[Any]:
+        """The envelopes of a stream."""
+        return [json.loads(line) for line in self.body.splitlines()]
 
 
 def ask(
@@ -67,12 +73,20 @@ def engine_process(name: str, **fields: object) -> Iterator[tuple[subprocess.Pop
             process.kill()
 
 
-def through(front_door: str, client: ChatClient, name: str = "demo") -> Stream[ChatChunk]:
+def through(front_door: str, client: ChatClient, name: str = "demo", **options: Any) -> Stream[ChatChunk]:
     """A stream that is relayed by the front door; the client itself would go to the engine directly."""
-    request = chat_request(name, [{"role": "user", "content": "hi"}], None, None, True)
+    request = chat_request(name, [{"role": "user", "content": "hi"}], None, options, True)
     flow = one(flows.Open(f"http://{front_door}/engine/inference", to_json(request)))
     return Stream(client._run(flow), flows.ChatParts())
 
 
 def one(effect: flows.Effect) -> flows.Flow[Any]:
     return (yield effect)
+
+
+def until(condition: Callable[[], bool], within_s: float = 1.0) -> bool:
+    """Whether the condition comes true in time; the bound is part of what is promised."""
+    deadline = time.monotonic() + within_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()

@@ -11,6 +11,7 @@ import httpx2
 from modelengine import errors, flows, transport
 from modelengine.chat_request import chat_request
 from modelengine.protocol import (
+    CHAT,
     ChatChunk,
     ChatOptions,
     ChatResponse,
@@ -147,7 +148,7 @@ class AsyncChatClient(AsyncClient):
             print(part.content or "", end="")
     """
 
-    protocol = "chat"
+    protocol = CHAT
 
     async def get_service_names(self) -> list[str]:
         return await self._run(flows.get_service_names(self.base_url, self.protocol))

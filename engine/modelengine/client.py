@@ -11,6 +11,7 @@ import httpx2
 from modelengine import errors, flows, transport
 from modelengine.chat_request import chat_request
 from modelengine.protocol import (
+    CHAT,
     ChatChunk,
     ChatOptions,
     ChatResponse,
@@ -145,7 +146,7 @@ class ChatClient(Client):
         print(client.chat("demo", [{"role": "user", "content": "hello"}]).content)
     """
 
-    protocol = "chat"
+    protocol = CHAT
 
     def get_service_names(self) -> list[str]:
         return self._run(flows.get_service_names(self.base_url, self.protocol))

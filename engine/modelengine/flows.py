@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from modelengine import errors, wire
 from modelengine.protocol import (
+    CHAT,
     DEFAULT_PORT,
     ChatChunk,
     ChatRequest,
@@ -166,16 +167,14 @@ def engine_call(base: str, protocol: str, name: str, method: EngineMethod) -> Fl
 
 def chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[ChatResponse]:
     msg = yield from on_an_engine(
-        base, "chat", request.model, lambda at: Send(_inference(at), to_json(request), timeout_s)
+        base, CHAT, request.model, lambda at: Send(_inference(at), to_json(request), timeout_s)
     )
     return from_json(ChatResponse, msg)
 
 
 def open_chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[Any]:
     return (
-        yield from on_an_engine(
-            base, "chat", request.model, lambda at: Open(_inference(at), to_json(request), timeout_s)
-        )
+        yield from on_an_engine(base, CHAT, request.model, lambda at: Open(_inference(at), to_json(request), timeout_s))
     )
 
 

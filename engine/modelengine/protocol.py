@@ -17,6 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 DEFAULT_PORT = 9527
+# What a model speaks that can be chatted with; the only kind so far.
+CHAT = "chat"
 DEFAULT_MAX_NEW_TOKENS = 512
 MAX_SEED = 2**63 - 1
 
@@ -61,7 +63,7 @@ class ServerInfo:
     name: Name
     host: Name
     port: Annotated[int, Ge(1), Le(65535)]
-    protocol: Name = "chat"
+    protocol: Name = CHAT
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 

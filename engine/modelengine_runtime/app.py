@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -12,11 +13,12 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import ChatRequest, EngineMethod
+from modelengine.protocol import CHAT, ChatRequest, EngineMethod
 from modelengine_api import doors, limits, native
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.sequence import Event
 
 
 class EngineBackend:
@@ -26,28 +28,22 @@ class EngineBackend:
         self._lifecycle = lifecycle
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
-        accepted = await self._engine(request.model).accept(request)
-        renderer = Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed)
-        try:
-            async for event in accepted.events:
+        renderer, answer = await self._accept(request)
+        async with aclosing(answer) as events:
+            async for event in events:
                 yield renderer.line(event)
-        finally:
-            await accepted.events.aclose()
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        accepted = await self._engine(request.model).accept(request)
-        renderer = Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed)
-        try:
-            return renderer.whole([event async for event in accepted.events])
-        finally:
-            await accepted.events.aclose()
+        renderer, answer = await self._accept(request)
+        async with aclosing(answer) as events:
+            return renderer.whole([event async for event in events])
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, load = engine.model, engine.loop
         return {
             "name": self._lifecycle.name,
-            "protocol": "chat",
+            "protocol": CHAT,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
             "context_length": facts.context_length,
@@ -69,6 +65,10 @@ class EngineBackend:
     async def support_methods(self, model: str | None) -> Sequence[str]:
         self._check_name(model)
         return sorted(EngineMethod)
+
+    async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
+        accepted = await self._engine(request.model).accept(request)
+        return Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed), accepted.events
 
     def _engine(self, model: str | None) -> Engine:
         self._check_name(model)

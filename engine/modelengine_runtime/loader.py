@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,6 @@ from modelengine_runtime.text import Decode
 
 log = logging.getLogger(__name__)
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 DEFAULT_CONTEXT = 4096
 # Below this, a second thread costs more in waiting for each other than it computes: a step of the demo model takes
 # 4 ms on one thread, and where the other core is busy 30 ms on two.
@@ -90,7 +84,9 @@ def choose_device(asked: str) -> str:
 def choose_dtype(asked: str, config: Any, device: str) -> torch.dtype:
     """`auto` is the checkpoint's own type, but for a CPU never one that it can only emulate: then float32."""
     if asked != "auto":
-        return DTYPES[asked]
+        # The names that settings allow are torch's own.
+        named: torch.dtype = getattr(torch, asked)
+        return named
     stored: torch.dtype = getattr(config.get_text_config(), "dtype", None) or torch.float32
     if device == "cpu" and (stored == torch.float16 or not machine.has_fast_bfloat16()):
         return torch.float32

@@ -14,12 +14,11 @@ from typing import Any
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.upstream import Answer, Upstream
 
-PROTOCOL = "chat"
 # An engine may have a long queue before the first token, so a chat may be silent for as long as clients wait.
 CHAT_SILENCE_S = 600.0
 CALL_SILENCE_S = 10.0
@@ -78,7 +77,7 @@ class Relay:
     ) -> tuple[ServerInfo, Answer]:
         """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
-        while at := self._balance.pick([s for s in self._directory.services(PROTOCOL, model) if s not in refusals]):
+        while at := self._balance.pick([s for s in self._directory.services(CHAT, model) if s not in refusals]):
             async with contextlib.AsyncExitStack() as attempt:
                 attempt.enter_context(self._balance.lease(at))
                 try:
@@ -95,7 +94,7 @@ class Relay:
 
     def _nobody(self, model: str, refusals: Sequence[errors.ModelEngineError]) -> errors.ModelEngineError:
         if not refusals:
-            return errors.unknown_name("model", model, self._directory.names(PROTOCOL))
+            return errors.unknown_name("model", model, self._directory.names(CHAT))
         # One that is only full is a better reason to come again than one that is gone.
         for kind in (errors.Busy, errors.Unavailable):
             if refused := next((refusal for refusal in refusals if isinstance(refusal, kind)), None):

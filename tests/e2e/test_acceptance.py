@@ -3,8 +3,6 @@
 Numbers in brackets are the items of that list.
 """
 
-import http.client
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import processes
+from callers import ask
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_runtime import source
 
@@ -37,6 +36,10 @@ def system(tmp_path_factory):
             yield f"127.0.0.1:{port}", waited[0]
 
 
+def address(service):
+    return f"{service.host}:{service.port}"
+
+
 @pytest.fixture
 def client(system):
     with ChatClient(system[0]) as client:
@@ -58,10 +61,7 @@ def test_3_and_5_a_wait_that_began_before_the_engine_existed_returns_its_one_ent
 def test_4_an_entry_has_name_host_port_and_protocol_and_the_port_is_the_one_it_listens_on(system, client):
     entry = client.get_services("demo")[0]
     assert entry == ServerInfo(name="demo", host="127.0.0.1", port=system[1][0].port, protocol="chat")
-    connection = http.client.HTTPConnection(entry.host, entry.port, timeout=5)
-    connection.request("GET", "/ready")
-    assert json.loads(connection.getresponse().read())["msg"]["name"] == "demo"
-    connection.close()
+    assert ask(address(entry), "/ready", method="GET").msg["name"] == "demo"
 
 
 def test_4_a_name_with_slashes_and_dots_is_kept_unchanged(names, system):
@@ -88,9 +88,9 @@ def test_7_methods_are_sorted_and_an_unknown_one_is_named(client, system):
     methods = client.support_methods("demo")
     assert methods == sorted(methods)
     assert {"inference", "support_methods"} <= set(methods)
-    status, envelope = post(system[1][0].port, "/engine/sing", {})
-    assert (status, envelope["state"]) == (404, "error")
-    assert "sing" in envelope["msg"]
+    reply = ask(address(system[1][0]), "/engine/sing", {})
+    assert (reply.status, reply.envelope["state"]) == (404, "error")
+    assert "sing" in reply.msg
 
 
 def test_8_a_whole_answer_has_the_seed_s_fields_and_text_without_special_tokens(client):
@@ -122,7 +122,7 @@ def test_10_and_11_parts_grow_and_exactly_one_final_part_ends_the_stream(client)
 
 def test_10_the_wire_carries_the_seed_s_six_fields_in_every_part(system):
     body = {"model": "demo", "messages": CHINESE}
-    _, lines = post_lines(system[1][0].port, "/engine/inference", body)
+    lines = ask(address(system[1][0]), "/engine/inference", body).lines
     assert all(line["state"] == "ok" and set(SEED_FIELDS) <= set(line["msg"]) for line in lines)
 
 
@@ -214,9 +214,9 @@ def test_17_leaving_in_the_middle_frees_the_place_within_a_second(client):
 def test_24_an_unknown_model_is_a_404_with_the_nearest_name_direct_and_through_the_front_door(system, client):
     with pytest.raises(errors.NotFound, match="did you mean 'demo'"):
         client.chat("dema", CHINESE)
-    for port in (int(system[0].split(":")[1]), system[1][0].port):
-        status, envelope = post(port, "/engine/inference", {"model": "dema", "messages": CHINESE})
-        assert (status, envelope["state"], envelope["code"]) == (404, "error", "not_found")
+    for server in (system[0], address(system[1][0])):
+        reply = ask(server, "/engine/inference", {"model": "dema", "messages": CHINESE})
+        assert (reply.status, reply.envelope["state"], reply.envelope["code"]) == (404, "error", "not_found")
 
 
 @pytest.mark.parametrize(
@@ -233,31 +233,13 @@ def test_24_an_unknown_model_is_a_404_with_the_nearest_name_direct_and_through_t
     ],
 )
 def test_24_a_bad_field_is_a_400_that_names_it(system, change, names):
-    status, envelope = post(system[1][0].port, "/engine/inference", {"model": "demo", "messages": CHINESE, **change})
-    assert (status, envelope["code"]) == (400, "invalid_request")
-    assert names in envelope["msg"]
+    body = {"model": "demo", "messages": CHINESE, **change}
+    reply = ask(address(system[1][0]), "/engine/inference", body)
+    assert (reply.status, reply.envelope["code"]) == (400, "invalid_request")
+    assert names in reply.msg
 
 
 def test_the_front_door_relays_a_chat_unchanged(system, client):
-    port = int(system[0].split(":")[1])
-    _, lines = post_lines(port, "/engine/inference", {"model": "demo", "messages": CHINESE})
+    lines = ask(system[0], "/engine/inference", {"model": "demo", "messages": CHINESE}).lines
     text = "".join(line["msg"]["content"] or "" for line in lines)
     assert text == client.chat("demo", CHINESE).content
-
-
-def post(port, path, body):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", path, json.dumps(body))
-    response = connection.getresponse()
-    envelope = json.loads(response.read())
-    connection.close()
-    return response.status, envelope
-
-
-def post_lines(port, path, body):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", path, json.dumps(body))
-    response = connection.getresponse()
-    lines = [json.loads(line) for line in response.read().splitlines()]
-    connection.close()
-    return response.status, lines

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import windows
+from callers import until
 from fakes import FakeEngine
 from modelengine import errors
 from modelengine.protocol import ChatOptions, Message
@@ -36,13 +36,6 @@ def talking(host: str, *arguments: str, state: Path) -> Iterator[Window]:
     with windows.opened(argv, MODELENGINE_HOST=host, XDG_STATE_HOME=str(state)) as window:
         window.until(">>> ")
         yield window
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
 
 
 def pressed_ctrl_d(window: Window) -> bool:
@@ -137,7 +130,7 @@ def test_ctrl_c_stops_the_answer_on_the_server_and_gives_130(serve: Serve) -> No
         assert window.end() == 130
         assert window.err == ""
         assert window.out.endswith("\n")
-        assert eventually(lambda: fake.aborted == 1)
+        assert until(lambda: fake.aborted == 1, within_s=10)
 
 
 def test_a_reader_that_leaves_stops_the_answer_without_a_traceback(serve: Serve) -> None:
@@ -148,7 +141,7 @@ def test_a_reader_that_leaves_stops_the_answer_without_a_traceback(serve: Serve)
         window.process.stdin.close()
         assert window.end() == 1
         assert (window.out, window.err) == ("line\n", "")
-        assert eventually(lambda: fake.aborted == 1)
+        assert until(lambda: fake.aborted == 1, within_s=10)
 
 
 def test_a_conversation_remembers_what_was_said(serve: Serve, tmp_path: Path) -> None:
@@ -159,7 +152,7 @@ def test_a_conversation_remembers_what_was_said(serve: Serve, tmp_path: Path) ->
         window.until("· 4 tokens")
         window.type("and you?\r")
         window.until("Hello world!", times=2)
-        assert eventually(lambda: pressed_ctrl_d(window))
+        assert until(lambda: pressed_ctrl_d(window), within_s=10)
         assert window.end() == 0
     assert [message.content for message in fake.requests[1].messages] == ["hi", "Hello world!", "and you?"]
     assert "+and you?" in (tmp_path / "modelengine" / "history").read_text()
@@ -191,7 +184,7 @@ def test_ctrl_c_stops_the_answer_but_not_the_conversation(serve: Serve, tmp_path
         window.type("hi\r")
         window.until("w2 ")
         window.type("\x03")
-        assert eventually(lambda: fake.aborted == 1)
+        assert until(lambda: fake.aborted == 1, within_s=10)
         window.until(">>> ", times=2)
         window.type("/show\r")
         window.until("turns: 2")

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 import processes
+from callers import through
 from modelengine import ChatClient, NameServerClient, errors
 
 LONG = [{"role": "user", "content": "count from 1 to 99"}]
@@ -60,28 +61,12 @@ def test_whoever_meets_a_dead_engine_reports_it_and_it_is_gone_at_once(tmp_path,
 def test_an_engine_killed_behind_the_front_door_ends_the_relayed_stream_with_an_error(tmp_path, port):
     with ChatClient(f"127.0.0.1:{port}") as client, processes.engine(tmp_path, port) as engine:
         wait_for(client, 1)
-        relayed = relay_stream(port)
+        relayed = through(f"127.0.0.1:{port}", client, **LONG_OPTIONS)
         next(relayed)
         engine.kill()
         with pytest.raises(errors.StreamBroken):
             list(relayed)
         wait_for(client, 0, timeout_s=1)
-
-
-def relay_stream(port):
-    """A stream through 9527 instead of directly."""
-    from modelengine import flows
-    from modelengine.chat_request import chat_request
-    from modelengine.client import Client, Stream
-    from modelengine.protocol import to_json
-
-    client = Client(f"127.0.0.1:{port}")
-
-    def flow():
-        body = to_json(chat_request("demo", LONG, None, LONG_OPTIONS, True))
-        return (yield flows.Open(f"{client.base_url}/engine/inference", body, 60))
-
-    return Stream(client._run(flow()), flows.ChatParts())
 
 
 def test_a_name_server_killed_and_restarted_does_not_cut_a_stream_and_is_refilled_within_a_renewal(tmp_path):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from callers import until
 from fakes import FakeEngine
 from modelengine import (
     AsyncChatClient,
@@ -105,9 +106,7 @@ def test_closing_a_stream_early_stops_the_engine_within_a_second(chat_client, fr
     stream = chat_client.chat("demo", HELLO, stream=True)
     next(stream)
     stream.close()
-    deadline = time.monotonic() + 1
-    while fake.open_streams and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not fake.open_streams)
     assert (fake.open_streams, fake.aborted) == (0, 1)
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from callers import until
 from fakes import FakeRunner, fake_model
 from modelengine import ServerInfo, errors, flows
 from modelengine.chat_request import chat_request
@@ -81,16 +82,6 @@ def port(runner):
 def client(port):
     with DirectClient(f"127.0.0.1:{port}") as client:
         yield client
-
-
-def eventually(condition, within_s=1.0):
-    """Whether the condition comes true in time; the bound is part of what is promised."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_whole_answer_has_the_seed_s_fields_and_the_added_ones(client):
@@ -180,7 +171,7 @@ def test_closing_a_stream_early_aborts_the_request_within_a_second(client, runne
     stream = client.chat("hello", stream=True, max_new_tokens=900)
     next(stream)
     stream.close()
-    assert eventually(lambda: client.load()["running"] == 0)
+    assert until(lambda: client.load()["running"] == 0)
     assert client.load()["aborted"] == 1
     assert runner.caches == set()
 
@@ -190,9 +181,9 @@ def test_leaving_before_a_whole_answer_is_ready_aborts_the_request(port, client,
     body = {"model": "fake", "stream": False, "messages": [{"role": "user", "content": "hi"}]}
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", "/engine/inference", json.dumps(body))
-    assert eventually(lambda: client.load()["running"] == 1)
+    assert until(lambda: client.load()["running"] == 1)
     connection.close()
-    assert eventually(lambda: client.load()["running"] == 0)
+    assert until(lambda: client.load()["running"] == 0)
     assert client.load()["aborted"] == 1
 
 
@@ -294,7 +285,7 @@ def test_a_client_that_resets_its_connection_frees_the_place(port, client, runne
         raw.sendall(b"POST /engine/inference HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         raw.recv(100)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    assert eventually(lambda: client.load()["running"] == 0)
+    assert until(lambda: client.load()["running"] == 0)
 
 
 def test_service_addresses_of_both_ip_versions_make_urls():
@@ -322,7 +313,7 @@ def test_two_hundred_requests_of_which_half_leave_at_random_leave_no_task_place_
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(chat, range(200)))
-        assert eventually(lambda: client.load()["running"] + client.load()["waiting"] == 0)
-        assert eventually(lambda: len(asyncio.all_tasks(loops[0])) <= tasks)
+        assert until(lambda: client.load()["running"] + client.load()["waiting"] == 0)
+        assert until(lambda: len(asyncio.all_tasks(loops[0])) <= tasks)
         assert runner.caches == set()
         assert client.load()["aborted"] > 20

@@ -6,12 +6,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from callers import OpenFrontDoor, StartEngine, ask, engine_process, through
+from callers import OpenFrontDoor, StartEngine, ask, engine_process, through, until
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_gateway import proxy
@@ -31,13 +31,6 @@ def list_as(front_door: str, info: ServerInfo) -> None:
 def listed(front_door: str, name: str = "demo") -> list[ServerInfo]:
     with NameServerClient(front_door) as names:
         return names.get_services("chat", name)
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 2.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_the_model_in_the_body_decides_which_engine_answers(front_door: str, start_engine: StartEngine) -> None:
@@ -149,7 +142,7 @@ def test_a_killed_replica_costs_no_request_and_is_unlisted_by_the_first(
         process.kill()
         process.wait()
         assert [ask(front_door, INFERENCE, chat()).status for _ in range(8)] == [200] * 8
-        assert until(lambda: listed(front_door) == [alive])
+        assert until(lambda: listed(front_door) == [alive], 2.0)
 
 
 def test_when_nobody_is_left_the_model_is_unavailable_and_then_unknown(front_door: str) -> None:
@@ -159,7 +152,7 @@ def test_when_nobody_is_left_the_model_is_unavailable_and_then_unknown(front_doo
         process.wait()
         reply = ask(front_door, INFERENCE, chat())
         assert (reply.status, reply.msg) == (503, "none of the 1 replica(s) of 'demo' answers")
-        assert until(lambda: listed(front_door) == [])
+        assert until(lambda: listed(front_door) == [], 2.0)
         assert ask(front_door, INFERENCE, chat()).status == 404
 
 
@@ -170,7 +163,7 @@ def test_an_engine_killed_in_the_middle_ends_the_stream_with_an_error_line(front
         lines = [json.loads(line) for line in reply.body.splitlines()]
         assert [line["state"] for line in lines] == ["ok"] * 3 + ["error"]
         assert lines[-1]["code"] == "stream_broken"
-        assert until(lambda: listed(front_door) == [])
+        assert until(lambda: listed(front_door) == [], 2.0)
 
 
 def test_an_engine_that_ends_without_its_final_part_is_a_broken_stream(

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from callers import StartEngine, ask
+from callers import StartEngine, ask, until
 from fakes import FakeEngine
 from modelengine import errors
 from modelengine_api import doors, streaming
@@ -47,13 +47,6 @@ def raw_post(address: str, path: str, body: object) -> Iterator[socket.socket]:
     with socket.create_connection((host, int(port)), timeout=5) as sock:
         sock.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(raw), raw))
         yield sock
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_a_stream_is_chunked_ndjson_that_no_proxy_may_hold_back(start_engine: StartEngine) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from modelengine import errors, flows, wire
-from modelengine.protocol import NameServerMethod
+from modelengine.protocol import CHAT, NameServerMethod
 
 TIMEOUT_S = 0.3
 
@@ -31,7 +31,7 @@ def _served(base: str) -> list[str]:
         connection.request(
             "POST",
             f"{parts.path}/nameserver/{NameServerMethod.GET_SERVICE_NAMES}",
-            body=wire.encode({"protocol": "chat"}),
+            body=wire.encode({"protocol": CHAT}),
             headers={"content-type": "application/json"},
         )
         return list(wire.unwrap(wire.decode(connection.getresponse().read()))["service_names"])
