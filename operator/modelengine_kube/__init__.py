@@ -1,0 +1,1 @@
+"""The Kubernetes API as plain dicts: what the operator and the front door both need of it."""
