@@ -24,9 +24,9 @@ PAGE = 500
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-# The server ends a watch after so long; a client-side end somewhat later finds a connection that died silently.
 WATCH_S = 240
-WATCH_SLACK_S = 20
+# The server sends a bookmark every minute at least: a watch that is silent for longer is dead.
+WATCH_SILENCE_S = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class KubeApi:
             "labelSelector": labels,
             "fieldSelector": fields,
         }
-        timeout = aiohttp.ClientTimeout(total=seconds + WATCH_SLACK_S, sock_connect=CALL_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_TIMEOUT_S, sock_read=WATCH_SILENCE_S)
         try:
             async with await self._request("GET", resource.path(namespace), query, None, JSON, timeout) as response:
                 if response.status != 200:

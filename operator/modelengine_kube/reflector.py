@@ -1,7 +1,8 @@
 """Keeps a copy of some objects true: list, watch from there, and list again whenever the watch is in doubt.
 
 A watch is only a hint: it may end, break, skip or fall silent. So the copy is made anew by a list after every break
-and at least every `resync_s`, and `age_s` says how old the last word from the server is.
+and at least every `resync_s`, and `age_s` says how old the last word from the server is. Versions are compared as
+numbers: an answer to a write of ours (`learn`) may come before the watch tells of it, and is not taken back by it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from modelengine_kube import errors
-from modelengine_kube.api import Event, KubeApi, Object
+from modelengine_kube.api import Event, KubeApi, Listing, Object
 from modelengine_kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,12 @@ class Reflector:
     def objects(self) -> Mapping[Key, Object]:
         return self._copy
 
+    def learn(self, obj: Object) -> None:
+        """Takes what the server answered to a write, so that the next look does not see the state before it."""
+        key = _key(obj)
+        if _number(obj) > _number(self._copy.get(key)):
+            self._set(key, obj)
+
     async def run_forever(self) -> None:
         """Follows the server until it is cancelled; an API server that is away is asked again, ever more seldom."""
         back_off_s = FIRST_BACK_OFF_S
@@ -89,7 +96,7 @@ class Reflector:
         """One list and the watch after it, until it ends or is due for the next list."""
         listing = await self._api.list(self._resource, self._namespace, **self._select)
         self._heard_at = self._clock()
-        self._replace(listing.items)
+        self._replace(listing)
         watch = self._api.watch(
             self._resource, self._namespace, listing.resource_version, **self._select, seconds=self._resync_s
         )
@@ -97,30 +104,36 @@ class Reflector:
             self._heard_at = self._clock()
             self._take(event)
 
-    def _replace(self, items: list[Object]) -> None:
-        fresh = {_key(item): item for item in items}
-        for gone in self._copy.keys() - fresh.keys():
-            self._set(gone, None)
-        for key, obj in fresh.items():
-            self._set(key, obj)
+    def _replace(self, listing: Listing) -> None:
+        fresh = {_key(item): item for item in listing.items}
+        listed_at = int(listing.resource_version)
+        for key in self._copy.keys() - fresh.keys():
+            # What was learnt while the list was under way is newer than the list.
+            if _number(self._copy[key]) <= listed_at:
+                self._set(key, None)
+        for obj in fresh.values():
+            self.learn(obj)
 
     def _take(self, event: Event) -> None:
-        if event.type != "BOOKMARK":
-            self._set(_key(event.object), None if event.type == "DELETED" else event.object)
+        if event.type == "DELETED":
+            self._set(_key(event.object), None)
+        elif event.type != "BOOKMARK":
+            self.learn(event.object)
 
     def _set(self, key: Key, obj: Object | None) -> None:
-        known = self._copy.get(key)
         if obj is None:
-            self._copy.pop(key, None)
+            if self._copy.pop(key, None) is None:
+                return
         else:
+            # Who owns which field is the server's business, and half of the object.
+            obj["metadata"].pop("managedFields", None)
             self._copy[key] = obj
-        if _version(known) != _version(obj):
-            self._on_change(key, obj)
+        self._on_change(key, obj)
 
 
 def _key(obj: Object) -> Key:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
-def _version(obj: Object | None) -> str | None:
-    return None if obj is None else obj["metadata"]["resourceVersion"]
+def _number(obj: Object | None) -> int:
+    return -1 if obj is None else int(obj["metadata"]["resourceVersion"])
