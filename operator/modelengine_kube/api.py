@@ -26,7 +26,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 WATCH_S = 240
 # The server sends a bookmark every minute at least: a watch that is silent for longer is dead.
-WATCH_SILENCE_S = 75
+WATCH_SILENCE_S = 90
 
 
 @dataclass(frozen=True, slots=True)
