@@ -61,6 +61,9 @@ class KubeApi:
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE), "continue": ""}
         while True:
             page = await self._call("GET", resource.path(namespace), query=query)
+            # Never to be taken for an empty list.
+            if not isinstance(page.get("items"), list):
+                raise errors.Unreachable(f"the answer to a list of {resource.plural} is none")
             # The items of a list do not say what they are.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
             query["continue"] = page["metadata"].get("continue", "")
@@ -118,7 +121,7 @@ class KubeApi:
                     raise errors.of_answer(response.status, await response.read(), response.headers)
                 async for line in response.content:
                     yield _event(line)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, TypeError, KeyError) as failure:
             raise errors.Unreachable(f"the watch of {resource.plural} broke: {failure!r}") from failure
 
     async def _call(
@@ -139,7 +142,12 @@ class KubeApi:
             raise errors.Unreachable(f"no answer from the API server: {failure!r}") from failure
         if not 200 <= response.status < 300:
             raise errors.of_answer(response.status, data, headers)
-        answer: Object = json.loads(data)
+        try:
+            answer = json.loads(data)
+        except ValueError as failure:
+            raise errors.Unreachable(f"whoever answers is no API server: {data[:100]!r}") from failure
+        if not isinstance(answer, dict):
+            raise errors.Unreachable(f"whoever answers is no API server: {data[:100]!r}")
         return answer
 
     async def _request(

@@ -46,6 +46,7 @@ class Reflector:
         self._clock = clock
         self._copy = Copy(on_change)
         self._heard_at: float | None = None
+        self._failure: errors.KubeError | None = None
         self._synced = asyncio.Event()
 
     @property
@@ -62,6 +63,11 @@ class Reflector:
         return float("inf") if self._heard_at is None else self._clock() - self._heard_at
 
     @property
+    def failure(self) -> errors.KubeError | None:
+        """What went wrong since the last list, if anything did."""
+        return self._failure
+
+    @property
     def objects(self) -> Mapping[Key, Object]:
         return self._copy.objects
 
@@ -73,23 +79,27 @@ class Reflector:
         """Follows the server until it is cancelled; an API server that is away is asked again, ever more seldom."""
         back_off_s = FIRST_BACK_OFF_S
         while True:
+            started, at_least_s = self._clock(), 0.0
             try:
                 await self._follow()
-                back_off_s = FIRST_BACK_OFF_S
             except errors.Gone:
                 log.info("%s: the watch fell behind; listing again", self._resource.plural)
             except errors.KubeError as failure:
-                if failure.retry_after_s:
-                    back_off_s = max(back_off_s, failure.retry_after_s)
-                log.warning("%s: %s; again in %.1f s", self._resource.plural, failure.message, back_off_s)
-                # With jitter, so that many do not come back to a server at the same moment.
-                await asyncio.sleep(back_off_s * random.uniform(0.5, 1.0))
-                back_off_s = min(back_off_s * 2, LAST_BACK_OFF_S)
+                self._failure = failure
+                at_least_s = failure.retry_after_s or 0.0
+                log.warning("%s: %s; listing again", self._resource.plural, failure.message)
+            if self._clock() - started > LAST_BACK_OFF_S:
+                back_off_s = FIRST_BACK_OFF_S
+            # However a watch ended: a server that ends each at once is not asked in a circle. With jitter, so that many
+            # do not come back to a server at the same moment.
+            await asyncio.sleep(max(at_least_s, back_off_s * random.uniform(0.5, 1.0)))
+            back_off_s = min(back_off_s * 2, LAST_BACK_OFF_S)
 
     async def _follow(self) -> None:
         """One list and the watch after it, until it ends or is due for the next list."""
         listing = await self._api.list(self._resource, self._namespace, **self._select)
         self._heard_at = self._clock()
+        self._failure = None
         self._copy.replace(listing)
         self._synced.set()
         watch = self._api.watch(
