@@ -1,0 +1,38 @@
+"""`python -m cluster.harness.up`: a cluster to play with, until Ctrl-C. Called by `make cluster`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from . import control_plane, network, places
+
+_WORDS = """
+export KUBECONFIG={plane.kubeconfig}
+The cluster has a network of its own. A shell in it, with kubectl and helm:
+  nsenter --net={network} env PATH={plane.bin}:$PATH KUBECONFIG={plane.kubeconfig} bash
+Ctrl-C ends it."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cluster.harness.up", description=__doc__)
+    parser.add_argument("--control-plane", action="store_true", help="no node: pods stay Pending")
+    parser.parse_args(argv)
+    # SIGTERM takes the same road as Ctrl-C; a shell's background jobs ignore SIGINT until told otherwise.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with control_plane.running() as plane:
+            print(_WORDS.format(plane=plane, network=network.path(plane.name)), flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
+    except places.Missing as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
