@@ -40,7 +40,7 @@ class Reflector:
     ) -> None:
         self._api = api
         self._resource = resource
-        self._namespace = namespace
+        self.namespace = namespace
         self._select = {"labels": labels, "fields": fields}
         self._resync_s = resync_s
         self._clock = clock
@@ -97,13 +97,13 @@ class Reflector:
 
     async def _follow(self) -> None:
         """One list and the watch after it, until it ends or is due for the next list."""
-        listing = await self._api.list(self._resource, self._namespace, **self._select)
+        listing = await self._api.list(self._resource, self.namespace, **self._select)
         self._heard_at = self._clock()
         self._failure = None
         self._copy.replace(listing)
         self._synced.set()
         watch = self._api.watch(
-            self._resource, self._namespace, listing.resource_version, **self._select, seconds=self._resync_s
+            self._resource, self.namespace, listing.resource_version, **self._select, seconds=self._resync_s
         )
         async for event in watch:
             self._heard_at = self._clock()

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import ConfigDict, Field
 
-from modelengine_operator.fields import ATOMIC, WHOLE, Int, LabelKey, LabelValue, Name, Record, rule, rules
+from modelengine_operator.fields import ATOMIC, KEYED, WHOLE, Int, LabelKey, LabelValue, Name, Record, rule, rules
 
 Weight = Annotated[Int, Ge(1), Le(100)]
-Labels = Annotated[Mapping[str, LabelValue], MaxLen(32)]
+Labels = Annotated[Mapping[LabelKey, LabelValue], MaxLen(32)]
 Values = Annotated[tuple[LabelValue, ...], MaxLen(64)]
 
 
@@ -132,7 +132,9 @@ class LabelSelector(Record):
 
     model_config = ConfigDict(json_schema_extra=WHOLE)
 
-    match_labels: Labels | None = Field(default=None, description="Labels with exactly these values.")
+    match_labels: Labels | None = Field(
+        default=None, description="Labels with exactly these values.", json_schema_extra=KEYED
+    )
     match_expressions: Annotated[tuple[LabelRequirement, ...], MaxLen(32)] | None = Field(
         default=None, description="Conditions on labels.", json_schema_extra=ATOMIC
     )

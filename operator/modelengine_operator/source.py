@@ -75,13 +75,16 @@ _FORMS = (
 _UNKNOWN = f"must be {SCHEMES}"
 
 
-def checks() -> list[dict[str, str]]:
+def checks() -> tuple[dict[str, str], ...]:
     """The grammar as CEL rules of the field, one readable message for each scheme."""
     known = " || ".join(f"self.startsWith('{form.scheme}')" for form in _FORMS)
-    return [rule(known, _UNKNOWN)] + [
-        rule(f"!self.startsWith('{form.scheme}') || self.matches(r'^{_unnamed(form.pattern)}$')", form.message)
-        for form in _FORMS
-    ]
+    return (
+        rule(known, _UNKNOWN),
+        *(
+            rule(f"!self.startsWith('{form.scheme}') || self.matches(r'^{_unnamed(form.pattern)}$')", form.message)
+            for form in _FORMS
+        ),
+    )
 
 
 def parse(text: str) -> Source:

@@ -12,20 +12,24 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from modelengine.errors import InvalidRequest
 from modelengine_operator import source
 from modelengine_operator.fields import (
     ATOMIC,
+    KEYED,
     WHOLE,
+    Checked,
     Int,
+    LabelKey,
     LabelValue,
     Name,
     Quantity,
     Record,
     Size,
     by_key,
+    form,
     rule,
     rules,
 )
@@ -43,51 +47,52 @@ RESERVED_MESSAGE = (
 CACHE_MESSAGE = "set exactly one of claim (an existing PersistentVolumeClaim) and size (to make one)"
 
 
+IMAGE_MESSAGE = "must be an image, as in registry.example/team/engine:1.0 or registry.example/team/engine@sha256:..."
+ModelSource = Annotated[str, MinLen(1), MaxLen(512), Checked(source.parse, source.checks())]
+ServedName = Annotated[
+    str, MinLen(1), MaxLen(256), form(r"[^\x00-\x20\x7f]+", "must have no spaces and no control characters")
+]
+
+
 class Model(Record):
     """The model and the name it is served under."""
 
-    name: Annotated[str, MinLen(1), MaxLen(256), StringConstraints(pattern=r"^[^\x00-\x20\x7f]+$")] | None = Field(
+    name: ServedName | None = Field(
         default=None, description="The name that clients ask for; no spaces. Default: the ModelEngine's own name."
     )
-    source: Annotated[str, MinLen(1), MaxLen(512)] = Field(
+    source: ModelSource = Field(
         description="Where the model's files come from: demo:// (the small bundled model), hf://org/name or "
         "hf://org/name@revision (downloaded from the hub), pvc://claim/path (a folder in an existing "
         "PersistentVolumeClaim), oci://image (an image that holds the files; give its @sha256 digest to pin it).",
-        json_schema_extra=rules(*source.checks()),
     )
 
-    @field_validator("source")
-    @classmethod
-    def _is_a_source(cls, value: str) -> str:
-        try:
-            source.parse(value)
-        except InvalidRequest as refused:
-            raise ValueError(refused.message) from refused
-        return value
+
+def _is_free(name: str) -> None:
+    if name.startswith(RESERVED_PREFIX) or name in RESERVED_ENV:
+        raise InvalidRequest(RESERVED_MESSAGE)
 
 
 class EnvironmentVariable(Record):
     """One environment variable of the engine."""
 
-    name: Annotated[str, MinLen(1), MaxLen(128), StringConstraints(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
-        description="Its name. Names that the operator sets itself are refused, MODELENGINE_* among them.",
-        json_schema_extra=rules(
-            rule(
-                f"!self.startsWith('{RESERVED_PREFIX}') && !(self in [{', '.join(map(repr, RESERVED_ENV))}])",
-                RESERVED_MESSAGE,
-            )
+    name: Annotated[
+        str,
+        MinLen(1),
+        MaxLen(128),
+        form("[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and '_', with no digit first"),
+        Checked(
+            _is_free,
+            (
+                rule(
+                    f"!self.startsWith('{RESERVED_PREFIX}') && !(self in [{', '.join(map(repr, RESERVED_ENV))}])",
+                    RESERVED_MESSAGE,
+                ),
+            ),
         ),
-    )
+    ] = Field(description="Its name. Names that the operator sets itself are refused, MODELENGINE_* among them.")
     value: Annotated[str, MaxLen(4096)] = Field(
         default="", description="Its value. Default: empty. It is readable by all who may read this object: no secrets."
     )
-
-    @field_validator("name")
-    @classmethod
-    def _is_free(cls, value: str) -> str:
-        if value.startswith(RESERVED_PREFIX) or value in RESERVED_ENV:
-            raise ValueError(RESERVED_MESSAGE)
-        return value
 
 
 class Runtime(Record):
@@ -114,7 +119,7 @@ class Runtime(Record):
     threads: Annotated[Int, Ge(0), Le(1024)] = Field(
         default=0, description="CPU threads of the engine. Default: 0, what suits the model and the CPUs it has."
     )
-    image: Annotated[str, MinLen(1), MaxLen(512), StringConstraints(pattern=f"^{source.IMAGE}$")] | None = Field(
+    image: Annotated[str, MinLen(1), MaxLen(512), form(source.IMAGE, IMAGE_MESSAGE)] | None = Field(
         default=None,
         description="Another image for the engine. The operator's allowed images must have it. "
         "Default: the operator's engine image.",
@@ -132,25 +137,29 @@ class Resources(Record):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "!has(self.requests) || !('nvidia.com/gpu' in self.requests) || (has(self.limits) && "
-                "'nvidia.com/gpu' in self.limits && "
-                "string(self.limits['nvidia.com/gpu']) == string(self.requests['nvidia.com/gpu']))",
-                "nvidia.com/gpu: a request must equal its limit; set limits alone",
+                "!has(self.requests) || self.requests.all(name, !name.contains('/') || (has(self.limits) && "
+                "name in self.limits && string(self.limits[name]) == string(self.requests[name])))",
+                "a device such as nvidia.com/gpu has the same number in limits and requests: give it in limits alone",
+                ".requests",
             ),
             rule(
-                "!has(self.limits) || !('nvidia.com/gpu' in self.limits) || "
-                "string(self.limits['nvidia.com/gpu']).matches('^[0-9]+$')",
-                "nvidia.com/gpu: must be a whole number of GPUs",
+                "!has(self.limits) || self.limits.all(name, !name.contains('/') || "
+                "string(self.limits[name]).matches('^[0-9]+$'))",
+                "a device such as nvidia.com/gpu is counted in whole numbers",
+                ".limits",
             ),
         )
     )
 
-    limits: Annotated[Mapping[str, Quantity], MaxLen(16)] | None = Field(
+    limits: Annotated[Mapping[LabelKey, Quantity], MaxLen(16)] | None = Field(
         default=None,
         description="The most a pod may use, such as memory: 8Gi, and how many GPUs it gets: nvidia.com/gpu: 1.",
+        json_schema_extra=KEYED,
     )
-    requests: Annotated[Mapping[str, Quantity], MaxLen(16)] | None = Field(
-        default=None, description="What a node must have free for a pod. Default: the limits."
+    requests: Annotated[Mapping[LabelKey, Quantity], MaxLen(16)] | None = Field(
+        default=None,
+        description="What a node must have free for a pod. Default: the limits.",
+        json_schema_extra=KEYED,
     )
 
 
@@ -166,8 +175,7 @@ class Cache(Record):
                 ".storageClass",
             ),
             rule(
-                "!has(self.size) || !has(oldSelf.size) || "
-                "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+                "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
                 "a volume can't shrink: keep the size, or delete the ModelEngine and make it anew",
                 ".size",
             ),
@@ -239,8 +247,10 @@ class Spec(Record):
     resources: Resources = Field(
         default=Resources(), description="What each engine pod asks for and may use, as in a container."
     )
-    node_selector: Annotated[Mapping[str, LabelValue], MaxLen(32)] | None = Field(
-        default=None, description="Labels that a node must have for engine pods to run there.", json_schema_extra=WHOLE
+    node_selector: Annotated[Mapping[LabelKey, LabelValue], MaxLen(32)] | None = Field(
+        default=None,
+        description="Labels that a node must have for engine pods to run there.",
+        json_schema_extra=WHOLE | KEYED,
     )
     tolerations: Annotated[tuple[Toleration, ...], MaxLen(32)] = Field(
         default=(),
@@ -267,8 +277,7 @@ class Spec(Record):
         "Default: 64Mi.",
         json_schema_extra=rules(
             rule(
-                "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-                "quantity(string(self)).compareTo(quantity('1Ti')) <= 0",
+                "quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0",
                 "must be from 1Mi to 1Ti",
             )
         ),

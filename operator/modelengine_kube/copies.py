@@ -1,0 +1,69 @@
+"""A copy of some objects, told what is there by lists, watch events and answers to writes, in whatever order they come.
+
+Versions are compared as numbers: what is older than what is known already is not taken. So an answer to a write counts
+at once, and the watch that tells the state before it does not take it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from modelengine_kube.api import Listing, Object
+
+Key = tuple[str, str]
+
+
+class OnChange(Protocol):
+    def __call__(self, key: Key, obj: Object | None) -> None:
+        """The object is now so; None: it is gone."""
+
+
+class Copy:
+    """Objects of one kind by (namespace, name). `on_change` is called for each change, and for nothing else."""
+
+    def __init__(self, on_change: OnChange) -> None:
+        self._on_change = on_change
+        self._objects: dict[Key, Object] = {}
+
+    @property
+    def objects(self) -> Mapping[Key, Object]:
+        return self._objects
+
+    def learn(self, obj: Object) -> bool:
+        """The object was so at its version. True when that was news."""
+        key = key_of(obj)
+        if version_of(obj) <= version_of(self._objects.get(key)):
+            return False
+        # Who owns which field is the server's business, and half of the object.
+        metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+        self._objects[key] = {**obj, "metadata": metadata}
+        self._on_change(key, self._objects[key])
+        return True
+
+    def forget(self, obj: Object) -> bool:
+        """The object was deleted at its version. True when that was news."""
+        key = key_of(obj)
+        known = self._objects.get(key)
+        if known is None or version_of(known) > version_of(obj):
+            return False
+        del self._objects[key]
+        self._on_change(key, None)
+        return True
+
+    def replace(self, listing: Listing) -> int:
+        """All that was there when the list was made. Gives the number of changes that nobody had told."""
+        listed = {key_of(obj) for obj in listing.items}
+        gone = [obj for key, obj in self._objects.items() if key not in listed]
+        listed_at = {"metadata": {"resourceVersion": listing.resource_version}}
+        # What was learnt while the list was under way is newer than the list.
+        ended = [{**obj, "metadata": {**obj["metadata"], **listed_at["metadata"]}} for obj in gone]
+        return sum(map(self.forget, ended)) + sum(map(self.learn, listing.items))
+
+
+def key_of(obj: Object) -> Key:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def version_of(obj: Object | None) -> int:
+    return -1 if obj is None else int(obj["metadata"]["resourceVersion"])

@@ -1,0 +1,85 @@
+"""Who serves which name in one namespace: the registry's content, decided from ModelEngines and pods.
+
+Pure. Pods are the truth: an entry lists those that are ready and not leaving, under the name that they were started
+with. Of several ModelEngines that want one name the oldest has it, so nobody can take a name that is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modelengine import kinds
+from modelengine.protocol import ServerInfo
+from modelengine.registry_configmap import Entry, Service, encode
+from modelengine_operator.podstate import PodState
+from modelengine_operator.spec import Engine
+
+# Four fifths of what an object may be; the rest is for its metadata and for the next name.
+MAX_BYTES = 1024 * 1024 * 4 // 5
+
+NameKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """`data` is the ConfigMap's; `left_out` the uids of the ModelEngines for which it has no more space."""
+
+    data: Mapping[str, str]
+    left_out: frozenset[str]
+
+
+def name_key(engine: Engine) -> NameKey:
+    return engine.spec.protocol, engine.served_name
+
+
+def owner(claimants: Iterable[Engine]) -> Engine:
+    """Of those that want one name, the one that has it: the oldest."""
+    return min(claimants, key=lambda engine: (engine.created, engine.uid))
+
+
+def registry(engines: Sequence[Engine], pods: Sequence[PodState], max_bytes: int = MAX_BYTES) -> Registry:
+    """What the namespace's registry should hold."""
+    claimants: dict[NameKey, list[Engine]] = {}
+    for engine in engines:
+        claimants.setdefault(name_key(engine), []).append(engine)
+    owners = {key: owner(wanting) for key, wanting in claimants.items()}
+    by_name = {engine.name: engine for engine in engines}
+    listed: dict[NameKey, tuple[Engine, list[PodState]]] = {}
+    for pod in pods:
+        serving = by_name.get(pod.engine)
+        if serving is None or not is_listed(pod):
+            continue
+        key = (pod.protocol, pod.served_name)
+        # A name that nobody wants any more stays with the pods that still serve it.
+        if owners.setdefault(key, serving).uid == serving.uid:
+            listed.setdefault(key, (serving, []))[1].append(pod)
+    return _fit([(engine, _entry(key, engine, ready)) for key, (engine, ready) in listed.items()], max_bytes)
+
+
+def is_listed(pod: PodState) -> bool:
+    return pod.is_ready and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
+
+
+def _entry(key: NameKey, engine: Engine, pods: Sequence[PodState]) -> Entry:
+    protocol, name = key
+    services = tuple(
+        Service(ServerInfo(name, pod.ip, kinds.ENGINE_PORT, protocol), pod.uid, pod.name)
+        for pod in sorted(pods, key=lambda pod: pod.uid)
+    )
+    return Entry(name, protocol, engine.name, engine.uid, services)
+
+
+def _fit(entries: Sequence[tuple[Engine, Entry]], max_bytes: int) -> Registry:
+    """The oldest first, so that a name that is listed is never pushed out by a newer one."""
+    data: dict[str, str] = {}
+    size, left_out = 0, set()
+    for engine, entry in sorted(entries, key=lambda pair: (pair[0].created, pair[0].uid)):
+        encoded = encode([entry])
+        needed = sum(len(key) + len(value.encode()) for key, value in encoded.items())
+        if size + needed > max_bytes:
+            left_out.add(engine.uid)
+            continue
+        size += needed
+        data |= encoded
+    return Registry(data, frozenset(left_out))

@@ -1,0 +1,200 @@
+"""The loop of the operator: takes a key, looks, plans, writes what differs, says in the status how it is.
+
+Level-based: what happened does not matter, only how it is now, so any step may be lost, doubled or cut by a crash. Two
+queues, so that a pod's leaving the registry never waits behind a thousand ModelEngines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import TypeVar
+
+from modelengine_kube import errors, resources
+from modelengine_kube.api import Object
+from modelengine_kube.copies import Key
+from modelengine_kube.resources import Resource
+from modelengine_operator import findings, names, plan, statuses
+from modelengine_operator.asking import Asking
+from modelengine_operator.cluster import Cluster
+from modelengine_operator.leadership import Leadership, NotLeading
+from modelengine_operator.observed import Observed
+from modelengine_operator.settings import Settings
+from modelengine_operator.spec import Engine
+from modelengine_operator.transitions import Transitions
+from modelengine_operator.workqueue import WorkQueue
+from modelengine_operator.world import World
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+# While a pod loads, how often it is asked how far it is.
+PROGRESS_S = 5.0
+# A predecessor's objects go within seconds; nothing else tells when those without our labels are gone.
+LOOK_AGAIN_S = 2.0
+# Also without any event everything is looked at again.
+RESYNC_S = 120.0
+LOOK_AGAIN = {findings.REPLACING: LOOK_AGAIN_S, findings.OBJECT_CONFLICT: 30.0, findings.WRITE_REFUSED: 30.0}
+
+AnyKey = TypeVar("AnyKey", bound=Hashable)
+Learn = Callable[[Resource, Object], None]
+
+
+class Reconciler:
+    """`run_forever` works; keys come in through `engines` and `registries`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        leadership: Leadership,
+        asking: Asking,
+        transitions: Transitions,
+        learn: Learn,
+    ) -> None:
+        self.engines: WorkQueue[Key] = WorkQueue()
+        self.registries: WorkQueue[str] = WorkQueue()
+        self.world = World(self.engines.add, self.registries.add)
+        self._settings = settings
+        self._cluster = cluster
+        self._leadership = leadership
+        self._asking = asking
+        self._transitions = transitions
+        self._learn = learn
+        # By namespace, the uids for which the registry has no space.
+        self._left_out: dict[str, frozenset[str]] = {}
+
+    async def run_forever(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._work(self.registries, self.reconcile_registry))
+            for _ in range(WORKERS):
+                group.create_task(self._work(self.engines, self.reconcile_engine))
+            group.create_task(self._resync_forever())
+
+    async def reconcile_engine(self, key: Key) -> None:
+        obj = self.world.object(key)
+        if obj is None:
+            # The garbage collector does the rest.
+            return
+        observed = await self._observe(key, obj)
+        observed = await self._make(observed)
+        found = findings.first(observed, self._settings)
+        status = statuses.of(observed, found, _now())
+        if statuses.differs(observed, status):
+            told = await self._cluster.apply(
+                resources.MODELENGINES, statuses.manifest(observed, status), subresource="status"
+            )
+            self.world.modelengines.learn(told)
+            event = self._transitions.event(obj, found, _now())
+            if event is not None:
+                log.info("%s/%s: %s: %s", *key, found.column, found.message)
+                await self._cluster.tell(event)
+        if any(pod.is_starting for pod in observed.pods):
+            self.engines.add_after(key, PROGRESS_S)
+        if found.reason in LOOK_AGAIN:
+            self.engines.add_after(key, LOOK_AGAIN[found.reason])
+
+    async def reconcile_registry(self, namespace: str) -> None:
+        engines, pods = self.world.engines(namespace), self.world.pods_of_namespace(namespace)
+        known = self.world.registry(namespace)
+        is_home = namespace == self._settings.namespace and self._watches(namespace)
+        if known is None and not engines and not is_home:
+            return
+        wanted = names.registry(engines, pods)
+        self._leave_out(namespace, engines, wanted.left_out)
+        if known is not None and wanted.data == (known.get("data") or {}) and not known.get("binaryData"):
+            return
+        written = await self._cluster.write_registry(namespace, known, wanted.data)
+        log.info("registry of %s: %d names", namespace, len(wanted.data))
+        self._learn(resources.CONFIG_MAPS, written)
+
+    def _leave_out(self, namespace: str, engines: Sequence[Engine], uids: frozenset[str]) -> None:
+        changed = uids ^ self._left_out.get(namespace, frozenset())
+        self._left_out[namespace] = uids
+        for engine in engines:
+            if engine.uid in changed:
+                self.engines.add((namespace, engine.name))
+
+    def _watches(self, namespace: str) -> bool:
+        return not self._settings.namespaces or namespace in self._settings.namespaces
+
+    async def _observe(self, key: Key, obj: Object) -> Observed:
+        engine = self.world.engine(key)
+        if isinstance(engine, str):
+            return Observed(obj, None, engine)
+        pods = self.world.pods(key)
+        owner = self.world.name_owner(engine)
+        starting = next((pod for pod in pods if pod.is_starting and pod.ip), None)
+        ready = next((pod for pod in pods if pod.is_ready and pod.ip), None)
+        return Observed(
+            obj=obj,
+            engine=engine,
+            children=self.world.children(key),
+            pods=pods,
+            listed=self.world.listed(engine),
+            name_owner=None if owner.uid == engine.uid else owner.name,
+            is_left_out=engine.uid in self._left_out.get(engine.namespace, frozenset()),
+            progress=await self._asking.progress(starting) if starting is not None else None,
+            facts=await self._asking.facts(ready) if ready is not None else None,
+        )
+
+    async def _make(self, observed: Observed) -> Observed:
+        """Writes what differs. Gives what is known afterwards: the children as they are now, and what was refused."""
+        children: dict[Resource, Object] = {resource: dict(child) for resource, child in observed.children.items()}
+        for resource, manifest in plan.writes(observed, self._settings):
+            metadata = manifest["metadata"]
+            if resource not in children:
+                # What has not our labels no watch of ours has seen, and it must not be taken over.
+                there = await self._cluster.find(resource, metadata["namespace"], metadata["name"])
+                if there is not None:
+                    children[resource] = there
+                    observed = dataclasses.replace(observed, children=children)
+                    if not plan.writes(observed, self._settings):
+                        return observed
+            try:
+                children[resource] = await self._cluster.apply(resource, manifest)
+            except (errors.Invalid, errors.Forbidden) as refused:
+                return dataclasses.replace(observed, children=children, refusal=refused.message)
+            self._learn(resource, children[resource])
+        return dataclasses.replace(observed, children=children)
+
+    async def _work(self, queue: WorkQueue[AnyKey], reconcile: Callable[[AnyKey], Awaitable[None]]) -> None:
+        while True:
+            await self._leadership.wait()
+            key = await queue.get()
+            try:
+                await reconcile(key)
+            except NotLeading:
+                queue.add(key)
+            except errors.Conflict as conflict:
+                # Somebody wrote meanwhile; the next look sees it.
+                log.debug("%s: %s", key, conflict.message)
+                queue.add_failed(key)
+            except errors.KubeError as failure:
+                delay_s = queue.add_failed(key, failure.retry_after_s or 0.0)
+                log.warning("%s: %s; again in %.1f s", key, failure.message, delay_s)
+            except Exception:
+                # A mistake of ours with one object must not stop the work on the others.
+                delay_s = queue.add_failed(key)
+                log.exception("%s: again in %.1f s", key, delay_s)
+            else:
+                queue.forget_failures(key)
+            finally:
+                queue.done(key)
+
+    async def _resync_forever(self) -> None:
+        while True:
+            self.registries.add(self._settings.namespace)
+            for namespace in self.world.namespaces():
+                self.registries.add(namespace)
+            for i, key in enumerate(list(self.world.modelengines.objects)):
+                # Spread out, so that a thousand do not come at the same moment.
+                self.engines.add_after(key, RESYNC_S / 2 * i / len(self.world.modelengines.objects))
+            await asyncio.sleep(RESYNC_S)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
