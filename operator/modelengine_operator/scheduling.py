@@ -16,7 +16,7 @@ from modelengine_operator.fields import ATOMIC, KEYED, WHOLE, Int, LabelKey, Lab
 
 Weight = Annotated[Int, Ge(1), Le(100)]
 Labels = Annotated[Mapping[LabelKey, LabelValue], MaxLen(32)]
-Values = Annotated[tuple[LabelValue, ...], MaxLen(64)]
+Values = Annotated[tuple[LabelValue, ...], MaxLen(32)]
 
 
 class Toleration(Record):
@@ -60,14 +60,14 @@ class NodeRequirement(Record):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(
         description="How the node's value is compared with values."
     )
-    values: Annotated[tuple[LabelValue, ...], MaxLen(64)] | None = Field(
+    values: Annotated[tuple[LabelValue, ...], MaxLen(32)] | None = Field(
         default=None,
         description="What it is compared with: at least one for In and NotIn, one whole number for Gt and Lt.",
         json_schema_extra=ATOMIC,
     )
 
 
-Requirements = Annotated[tuple[NodeRequirement, ...], MaxLen(32)]
+Requirements = Annotated[tuple[NodeRequirement, ...], MaxLen(16)]
 
 
 class NodeTerm(Record):
@@ -135,7 +135,7 @@ class LabelSelector(Record):
     match_labels: Labels | None = Field(
         default=None, description="Labels with exactly these values.", json_schema_extra=KEYED
     )
-    match_expressions: Annotated[tuple[LabelRequirement, ...], MaxLen(32)] | None = Field(
+    match_expressions: Annotated[tuple[LabelRequirement, ...], MaxLen(16)] | None = Field(
         default=None, description="Conditions on labels.", json_schema_extra=ATOMIC
     )
 
