@@ -39,7 +39,7 @@ class Audit:
     def calls(
         self, *, user: str = "", namespace: str = "", verbs: Collection[str] = READS | WRITES, since: int = 0
     ) -> list[Call]:
-        """Requests since a mark. `user` is the end of a name; ServiceAccounts are system:serviceaccount:NAMESPACE:NAME."""
+        """Requests since a mark. `user` is the end of a name: NAMESPACE:NAME will do for a ServiceAccount."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as log:

@@ -1,4 +1,4 @@
-"""A control plane: etcd, API server, controller manager and scheduler, as a context manager. Used by the tests' fixtures and `up.py`.
+"""A control plane: etcd, API server, controller manager, scheduler. Used by the tests' fixtures and `up.py`.
 
 Who enters it is moved into its network namespace until the exit. RBAC, the node authorizer, ServiceAccount tokens and
 pod-security admission are on; the audit log has a line for each request (`audit.py` reads it).
@@ -72,7 +72,7 @@ class ControlPlane:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For commands that a test starts: kubectl and helm on the PATH, the admin's kubeconfig, no settings of the user's."""
+        """For commands that a test starts: kubectl and helm on the PATH, the admin's kubeconfig, an empty helm home."""
         home = {f"HELM_{kind}_HOME": str(self.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
         path = os.pathsep.join([str(self.bin), binaries.SEARCH])
         return {**os.environ, **home, "PATH": path, "KUBECONFIG": str(self.kubeconfig)}

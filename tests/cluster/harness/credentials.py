@@ -1,4 +1,4 @@
-"""Who is who: a certificate authority of the cluster's own, and a kubeconfig for each of its users. Used by `control_plane.py`.
+"""Who is who: a certificate authority of the cluster's own, and a kubeconfig for each user. For `control_plane.py`.
 
 By the openssl command: no Python package that we lock makes certificates.
 """

@@ -60,7 +60,7 @@ def entered(name: str) -> Iterator[None]:
 
 @contextmanager
 def outside() -> Iterator[None]:
-    """For a while in the network of the machine, where package registries are reached; assumes that init never left it."""
+    """For a while in the machine's own network, where package registries are reached. Init is taken to be in it."""
     with _moved(Path("/proc/1/ns/net")):
         yield
 

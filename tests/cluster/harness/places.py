@@ -1,4 +1,4 @@
-"""Where things lie: the cache that outlives a run, and the folder of one running cluster. Used by every other module here."""
+"""Where things lie: the cache that outlives a run, and a running cluster's folder. Used by every module here."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Failed(Exception):
 
 
 def started_at(pid: int) -> int:
-    """When the process began, in ticks since boot: a pid that came again is told from the one that was meant. 0: gone."""
+    """When the process began, in ticks since boot; 0: it is gone. Tells a pid that came again from the one meant."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
