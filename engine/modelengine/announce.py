@@ -7,8 +7,9 @@ NAME_SERVER_GONE = "ModelEngineNameServer clean_up!"
 ENGINE_GONE = "ModelEngineInferenceEngine clean_up!"
 
 
-def name_server_runs(port: int) -> str:
-    return f"ModelEngineNameServer: in memory, running! port: {port}"
+def name_server_runs(port: int, registry: str = "in memory") -> str:
+    """`registry`: where the names come from, say `2 namespaces' ConfigMaps`."""
+    return f"ModelEngineNameServer: {registry}, running! port: {port}"
 
 
 def engine_runs(name: str, port: int) -> str:

@@ -86,7 +86,9 @@ def _no_route(request: Request, failure: HTTPException) -> str:
 
 def _is_served(request: Request, path: str) -> bool:
     scope = {**request.scope, "path": path, "method": "POST"}
-    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    # What is not in the schema is there to be refused with a reason.
+    offered = [route for route in request.app.routes if getattr(route, "include_in_schema", True)]
+    return any(route.matches(scope)[0] is Match.FULL for route in offered)
 
 
 async def _left(request: Request, failure: Exception) -> Response:

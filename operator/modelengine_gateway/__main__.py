@@ -12,12 +12,16 @@ from modelengine_gateway import app, settings
 def main() -> None:
     chosen = settings.from_env(os.environ)
     serving.configure_logging(chosen.log_level)
+    if chosen.registry is settings.RegistryKind.CONFIG_MAPS:
+        from modelengine_gateway import cluster
+
+        cluster.require()
     door = app.create(chosen)
     serving.serve(
         door.app,
         chosen.listen_host,
         chosen.listen_port,
-        on_listening=lambda port: print(announce.name_server_runs(port), flush=True),
+        on_listening=lambda port: print(announce.name_server_runs(port, door.directory.kind), flush=True),
         on_stop=door.directory.close,
         grace_s=chosen.grace_s,
     )

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Response
 
 import modelengine
+from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, limits, native
 from modelengine_gateway import nameserver
 from modelengine_gateway.balance import Balance
+from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.leases import Leases
 from modelengine_gateway.proxy import Relay
-from modelengine_gateway.settings import Settings
+from modelengine_gateway.settings import RegistryKind, Settings
 from modelengine_gateway.upstream import Upstream
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +36,22 @@ class FrontDoor:
 
 def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
-    directory = Directory(Registry(settings.lease_s), upstream.is_ready)
+    directory = _directory(settings, upstream)
+    keeping: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with upstream:
-            expiring = asyncio.create_task(directory.expire_forever())
+            keeping.append(asyncio.create_task(_keep(directory)))
             yield
-            expiring.cancel()
+            keeping[0].cancel()
+            await asyncio.wait(keeping)
 
     app = FastAPI(
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
-        routes=nameserver.look_ups(directory),
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
     )
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
@@ -55,8 +63,33 @@ def create(settings: Settings) -> FrontDoor:
         return doors.answer(f"ModelEngine {modelengine.__version__}: a name server and front door to chat models")
 
     @app.get("/health")
+    async def health() -> Response:
+        """Would a restart help?"""
+        if keeping[0].done():
+            raise errors.Unavailable("the directory of names is not kept any more; the log says why")
+        return doors.answer("ready")
+
     @app.get("/ready")
     async def ready() -> Response:
+        """Are look-ups answered truly?"""
+        if reason := directory.why_not_ready():
+            raise errors.Unavailable(reason)
         return doors.answer("ready")
 
     return FrontDoor(app, directory)
+
+
+def _directory(settings: Settings, upstream: Upstream) -> Directory:
+    if settings.registry is RegistryKind.MEMORY:
+        return Leases(Registry(settings.lease_s), upstream.is_ready)
+    from modelengine_gateway import cluster
+
+    return ConfigMaps(cluster.Registries(settings.namespaces), settings.own_namespace, upstream.is_ready)
+
+
+async def _keep(directory: Directory) -> None:
+    """Says at once why it ended, not only when the server stops."""
+    try:
+        await directory.keep()
+    except Exception:
+        log.exception("the directory of names is not kept any more")

@@ -1,30 +1,27 @@
-"""The living directory: names to addresses that answer, with waits and watches on it.
+"""What every directory of names can do: tell who waits or watches of a change, and ask an engine whether it answers.
 
-The name server's routes and the relay ask it. The facts are in a Registry, which is pure; here are the clock, the
-probing of engines, and whoever waits for a change.
+The name server's routes and the relay know only this class. Where the names come from is in its two kinds: engines
+that register themselves (`leases.py`, on one machine), or the ConfigMaps of a cluster (`configmaps.py`).
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import ServerInfo
-from modelengine.registry import Registry
 
 log = logging.getLogger(__name__)
 
 Probe = Callable[[ServerInfo], Coroutine[Any, Any, bool]]
 
 KEEP_ALIVE_S = 10.0
-# Woken so late, this process was stopped or starved, and the engines had no chance to renew.
-OVERSLEPT_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -39,73 +36,74 @@ class Watcher:
         return self.protocol in (None, info.protocol) and self.name in (None, info.name)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Arrival:
-    """One registration that waits for its engine's answer."""
+class Directory(abc.ABC):
+    """Names to addresses that answer, with waits and watches on them."""
 
-    info: ServerInfo
-
-
-class Directory:
-    """Lists what is: an entry comes in only when its engine answers, and leaves with its lease or by a report."""
-
-    def __init__(self, registry: Registry, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
-        self._registry = registry
+    def __init__(self, kind: str, probe: Probe) -> None:
+        self.kind = kind
         self._probe = probe
-        self._clock = clock
         self._watchers: set[Watcher] = set()
         self._probes: dict[ServerInfo, asyncio.Task[bool]] = {}
-        # Who is being asked before being listed; whoever deregisters meanwhile is taken out.
-        self._arrivals: set[Arrival] = set()
+        self._reports: set[asyncio.Task[bool]] = set()
         self._is_closed = False
 
     @property
-    def lease_s(self) -> float:
-        return self._registry.lease_s
-
-    @property
+    @abc.abstractmethod
     def revision(self) -> int:
-        return self._registry.revision
+        """Grows whenever what is listed changes."""
 
+    @abc.abstractmethod
     def services(self, protocol: str, name: str) -> list[ServerInfo]:
-        return self._registry.services(protocol, name)
+        """The replicas of the name that may be asked; empty for an unknown one."""
 
+    @abc.abstractmethod
     def names(self, protocol: str) -> list[str]:
-        return self._registry.names(protocol)
+        """The names that have such a replica."""
 
-    def all(self) -> list[ServerInfo]:
-        return self._registry.all()
+    @abc.abstractmethod
+    def all(self) -> list[ServerInfo]: ...
 
-    async def register(self, info: ServerInfo) -> None:
-        """Renews the entry, or lists a new one once its engine says that it is ready. Raises Unavailable if not."""
-        if info not in self._registry and not await self._arrives(info):
-            raise errors.Unavailable(f"{info.name!r} is not listed: {info.url}/ready does not answer 200 from here")
-        if self._registry.register(info, self._clock()):
-            self._announce("listed", [info])
+    @abc.abstractmethod
+    async def keep(self) -> None:
+        """Keeps the directory true. Runs as long as the server."""
 
-    def deregister(self, info: ServerInfo) -> bool:
-        """Takes the entry off the list; False when it was not on it."""
-        # If it was just arriving, it must not be listed after it has left.
-        self._arrivals = {arrival for arrival in self._arrivals if arrival.info != info}
-        founded = self._registry.deregister(info)
-        if founded:
-            self._announce("deregistered", [info])
-        return founded
+    @abc.abstractmethod
+    def unlist(self, info: ServerInfo) -> None:
+        """Nobody answers there: takes it off the list at once, if it is on it."""
+
+    def missing(self, protocol: str, name: str) -> errors.ModelEngineError:
+        """What to tell who asked for a name that has no replica."""
+        return errors.unknown_name("model", name, self.names(protocol))
+
+    def why_not_ready(self) -> str | None:
+        """Why look-ups can't be answered truly yet; None when they can."""
+        return None
+
+    def details(self) -> Mapping[str, Any]:
+        """What `info` adds about this kind."""
+        return {}
+
+    def lists(self, info: ServerInfo) -> bool:
+        return info in self.services(info.protocol, info.name)
 
     async def report(self, info: ServerInfo) -> bool:
-        """Somebody could not reach the engine: asks it, and unlists it when it does not answer. True: still listed."""
-        if info in self._registry and not await self._is_ready(info) and self._registry.deregister(info):
-            self._announce("unlisted, it does not answer", [info])
-        return info in self._registry
+        """A client could not reach the engine: asks it, and unlists it when it does not answer. True: still listed.
 
-    async def _arrives(self, info: ServerInfo) -> bool:
-        """Whether the engine answers, and has not left meanwhile."""
-        arrival = Arrival(info)
-        self._arrivals.add(arrival)
-        try:
-            return await self._is_ready(info) and arrival in self._arrivals
-        finally:
-            self._arrivals.discard(arrival)
+        A client's word alone takes nobody off the list.
+        """
+        if self.lists(info) and not await self._is_ready(info):
+            self.unlist(info)
+        return self.lists(info)
+
+    def unreachable(self, info: ServerInfo) -> None:
+        """The front door itself could not reach the engine."""
+        self.suspect(info)
+
+    def suspect(self, info: ServerInfo) -> None:
+        """An answer of the engine broke off: looks into it, while the caller goes on."""
+        task = asyncio.create_task(self.report(info))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
     async def _is_ready(self, info: ServerInfo) -> bool:
         """Asks the engine; whoever wants to know meanwhile shares the answer, as all do when a busy replica dies."""
@@ -154,26 +152,13 @@ class Directory:
         if self._is_closed:
             raise errors.Unavailable("the name server is stopping")
 
-    def _announce(self, what: str, infos: Sequence[ServerInfo]) -> None:
+    def _announce(self, what: str, infos: Iterable[ServerInfo]) -> None:
+        infos = list(infos)
         for info in infos:
             log.info("%s: %s %r at %s", what, info.protocol, info.name, info.url)
         for watcher in self._watchers:
             if any(watcher.sees(info) for info in infos):
                 watcher.changed.set()
-
-    async def expire_forever(self) -> None:
-        """Unlists what was not renewed in time. Runs as long as the server."""
-        while True:
-            now = self._clock()
-            next_expiry = self._registry.next_expiry
-            # Nothing that comes in meanwhile can end before one lease is over.
-            until = now + self.lease_s if next_expiry is None else max(next_expiry, now)
-            await asyncio.sleep(until - now)
-            if self._clock() - until > OVERSLEPT_S:
-                log.warning("woke %.1f s late; engines get another chance to renew", self._clock() - until)
-                await asyncio.sleep(self.lease_s / 2)
-            if ended := self._registry.expire(self._clock()):
-                self._announce("unlisted, its lease ended", ended)
 
     async def close(self) -> None:
         """Ends every wait and watch, so that none holds up the stop of the server."""

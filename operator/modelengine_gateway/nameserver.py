@@ -16,14 +16,18 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 import modelengine
+from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, streaming
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.leases import Leases
 
 MAX_WAIT_S = 60.0
 # An engine may miss two renewals before it is unlisted.
 RENEWALS_PER_LEASE = 3
 LOOK_UPS = {NameServerMethod.GET_SERVICES, NameServerMethod.GET_SERVICE_NAMES}
+REGISTRATIONS = {NameServerMethod.REGISTER, NameServerMethod.DEREGISTER}
+NOT_BY_REGISTERING = "names come from ModelEngine objects here: apply one with kubectl, it is listed once it is ready"
 
 Listing = Mapping[str, Sequence[Any]]
 Query = TypeVar("Query")
@@ -75,14 +79,6 @@ class NameServer:
         self._directory = directory
         self._started = time.monotonic()
 
-    async def register(self, request: Request) -> Response:
-        await self._directory.register(await _service.read(request))
-        lease_s = self._directory.lease_s
-        return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
-
-    async def deregister(self, request: Request) -> Response:
-        return doors.answer({"founded": self._directory.deregister(await _service.read(request))})
-
     async def report(self, request: Request) -> Response:
         return doors.answer({"listed": await self._directory.report(await _service.read(request))})
 
@@ -101,21 +97,41 @@ class NameServer:
             yield orjson.dumps({"state": "ok", "msg": msg}) + b"\n"
 
     async def support_methods(self, request: Request) -> Response:
-        return doors.answer({"support_methods": sorted(NameServerMethod)})
+        return doors.answer({"support_methods": sorted(_offered(self._directory))})
 
     async def info(self, request: Request) -> Response:
         listed = self._directory.all()
         return doors.answer(
             {
                 "name": "ModelEngine name server",
-                "kind": "in memory",
+                "kind": self._directory.kind,
                 "version": modelengine.__version__,
                 "pid": os.getpid(),
                 "uptime_s": round(time.monotonic() - self._started, 3),
                 "names": len({(info.protocol, info.name) for info in listed}),
                 "services": len(listed),
+                **self._directory.details(),
             }
         )
+
+
+class Registrations:
+    """How engines enter themselves and leave, where they do."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+
+    async def register(self, request: Request) -> Response:
+        await self._leases.register(await _service.read(request))
+        lease_s = self._leases.lease_s
+        return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
+
+    async def deregister(self, request: Request) -> Response:
+        return doors.answer({"founded": self._leases.deregister(await _service.read(request))})
+
+
+async def _not_by_registering(request: Request) -> Response:
+    raise errors.InvalidRequest(NOT_BY_REGISTERING)
 
 
 class LookUp(Generic[Query]):
@@ -169,18 +185,39 @@ def look_ups(directory: Directory) -> list[BaseRoute]:
     )
     names = LookUp(directory, _names_query, lambda query: {"service_names": directory.names(query.protocol)})
     return [
-        Route(f"/nameserver/{NameServerMethod.GET_SERVICES}", services, methods=["POST"]),
-        Route(f"/nameserver/{NameServerMethod.GET_SERVICE_NAMES}", names, methods=["POST"]),
+        Route(_path(NameServerMethod.GET_SERVICES), services, methods=["POST"]),
+        Route(_path(NameServerMethod.GET_SERVICE_NAMES), names, methods=["POST"]),
     ]
 
 
 def routes(directory: Directory) -> APIRouter:
     """A route for each method of the protocol but the look-ups."""
-    server = NameServer(directory)
     router = APIRouter()
-    for method in sorted(set(NameServerMethod) - LOOK_UPS):
-        router.add_api_route(f"/nameserver/{method}", getattr(server, method), methods=["POST"])
+    _add(router, NameServer(directory), set(NameServerMethod) - LOOK_UPS - REGISTRATIONS)
+    if isinstance(directory, Leases):
+        _add(router, Registrations(directory), REGISTRATIONS)
     return router
+
+
+def refusals(directory: Directory) -> list[BaseRoute]:
+    """Methods that are not offered, and answer only how names come here instead. For the app's route table too."""
+    return [
+        Route(_path(method), _not_by_registering, methods=["POST"], include_in_schema=False)
+        for method in sorted(set(NameServerMethod) - _offered(directory))
+    ]
+
+
+def _offered(directory: Directory) -> set[NameServerMethod]:
+    return set(NameServerMethod) - (set() if isinstance(directory, Leases) else REGISTRATIONS)
+
+
+def _add(router: APIRouter, server: object, methods: set[NameServerMethod]) -> None:
+    for method in sorted(methods):
+        router.add_api_route(_path(method), getattr(server, method), methods=["POST"])
+
+
+def _path(method: NameServerMethod) -> str:
+    return f"/nameserver/{method}"
 
 
 def _listing(services: Sequence[ServerInfo]) -> dict[str, list[dict[str, Any]]]:

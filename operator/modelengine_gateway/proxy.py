@@ -6,7 +6,6 @@ unchanged, and an answer that breaks off ends with an error line.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -31,7 +30,6 @@ class Relay:
         self._directory = directory
         self._upstream = upstream
         self._balance = balance
-        self._reports: set[asyncio.Task[bool]] = set()
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         async with contextlib.AsyncExitStack() as stack:
@@ -49,7 +47,7 @@ class Relay:
                 failure = errors.StreamBroken("the engine's answer stopped before its final part")
             # An engine that dies after its last word leaves a whole answer.
             if not is_final(last):
-                self._report(at)
+                self._directory.suspect(at)
                 raise failure
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
@@ -69,7 +67,7 @@ class Relay:
             try:
                 return wire.unwrap(wire.decode(await answer.read()))
             except errors.StreamBroken:
-                self._report(at)
+                self._directory.suspect(at)
                 raise
 
     async def _open(
@@ -84,7 +82,7 @@ class Relay:
                     answer = await attempt.enter_async_context(self._upstream.open(at, method, body, silence_s))
                 except errors.ConnectionFailed as dead:
                     refusals[at] = dead
-                    self._report(at)
+                    self._directory.unreachable(at)
                 except (errors.Busy, errors.Unavailable) as refused:
                     refusals[at] = refused
                 else:
@@ -94,18 +92,12 @@ class Relay:
 
     def _nobody(self, model: str, refusals: Sequence[errors.ModelEngineError]) -> errors.ModelEngineError:
         if not refusals:
-            return errors.unknown_name("model", model, self._directory.names(CHAT))
+            return self._directory.missing(CHAT, model)
         # One that is only full is a better reason to come again than one that is gone.
         for kind in (errors.Busy, errors.Unavailable):
             if refused := next((refusal for refusal in refusals if isinstance(refusal, kind)), None):
                 return refused
         return errors.Unavailable(f"none of the {len(refusals)} replica(s) of {model!r} answers", retry_after_s=1)
-
-    def _report(self, at: ServerInfo) -> None:
-        # Not awaited: the request goes on to the next replica while the directory asks this one.
-        task = asyncio.create_task(self._directory.report(at))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
 
 
 def is_final(lines: bytes) -> bool:

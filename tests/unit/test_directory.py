@@ -12,7 +12,7 @@ import pytest
 from modelengine import errors
 from modelengine.protocol import ServerInfo
 from modelengine.registry import Registry
-from modelengine_gateway.directory import Directory
+from modelengine_gateway.leases import Leases
 
 INFO = ServerInfo("demo", "127.0.0.1", 1)
 LEASE_S = 0.4
@@ -43,9 +43,9 @@ def world() -> World:
 
 
 @pytest.fixture
-async def directory(world: World) -> AsyncIterator[Directory]:
-    directory = Directory(Registry(LEASE_S), world.probe, world.clock)
-    expiring = asyncio.create_task(directory.expire_forever())
+async def directory(world: World) -> AsyncIterator[Leases]:
+    directory = Leases(Registry(LEASE_S), world.probe, world.clock)
+    expiring = asyncio.create_task(directory.keep())
     yield directory
     expiring.cancel()
     with suppress(asyncio.CancelledError):
@@ -54,7 +54,7 @@ async def directory(world: World) -> AsyncIterator[Directory]:
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_an_engine_that_leaves_just_when_it_has_answered_is_not_listed(
-    directory: Directory, world: World, steps: int
+    directory: Leases, world: World, steps: int
 ) -> None:
     """However many turns of the event loop lie between the answer and the farewell."""
     world.answer_now.clear()
@@ -69,7 +69,7 @@ async def test_an_engine_that_leaves_just_when_it_has_answered_is_not_listed(
     assert directory.all() == []
 
 
-async def test_an_engine_that_leaves_while_it_is_being_asked_is_not_listed(directory: Directory, world: World) -> None:
+async def test_an_engine_that_leaves_while_it_is_being_asked_is_not_listed(directory: Leases, world: World) -> None:
     world.answer_now.clear()
     registering = asyncio.create_task(directory.register(INFO))
     await asyncio.sleep(0.01)
@@ -81,7 +81,7 @@ async def test_an_engine_that_leaves_while_it_is_being_asked_is_not_listed(direc
 
 
 async def test_an_engine_that_comes_twice_at_once_is_asked_once_and_listed_once(
-    directory: Directory, world: World
+    directory: Leases, world: World
 ) -> None:
     world.answer_now.clear()
     both = asyncio.gather(directory.register(INFO), directory.register(INFO))
@@ -91,7 +91,7 @@ async def test_an_engine_that_comes_twice_at_once_is_asked_once_and_listed_once(
     assert (directory.all(), world.probes, directory.revision) == ([INFO], 1, 1)
 
 
-async def test_a_hundred_reports_of_a_dead_engine_ask_it_once(directory: Directory, world: World) -> None:
+async def test_a_hundred_reports_of_a_dead_engine_ask_it_once(directory: Leases, world: World) -> None:
     await directory.register(INFO)
     world.is_up = False
     world.answer_now.clear()
@@ -103,7 +103,7 @@ async def test_a_hundred_reports_of_a_dead_engine_ask_it_once(directory: Directo
     assert directory.all() == []
 
 
-async def test_a_waiter_who_gives_up_does_not_end_the_probe_of_another(directory: Directory, world: World) -> None:
+async def test_a_waiter_who_gives_up_does_not_end_the_probe_of_another(directory: Leases, world: World) -> None:
     world.answer_now.clear()
     impatient = asyncio.create_task(directory.register(INFO))
     patient = asyncio.create_task(directory.register(INFO))
@@ -114,7 +114,7 @@ async def test_a_waiter_who_gives_up_does_not_end_the_probe_of_another(directory
     assert directory.all() == [INFO]
 
 
-async def test_a_lease_that_nobody_renews_ends_without_any_call(directory: Directory) -> None:
+async def test_a_lease_that_nobody_renews_ends_without_any_call(directory: Leases) -> None:
     await directory.register(INFO)
     started = time.monotonic()
     watch = directory.watch("chat", "demo")
@@ -125,7 +125,7 @@ async def test_a_lease_that_nobody_renews_ends_without_any_call(directory: Direc
 
 
 async def test_after_a_sleep_of_the_whole_machine_engines_may_renew_before_they_are_judged(
-    directory: Directory, world: World
+    directory: Leases, world: World
 ) -> None:
     await directory.register(INFO)
     world.jump_s = 60
@@ -138,7 +138,7 @@ async def test_after_a_sleep_of_the_whole_machine_engines_may_renew_before_they_
     assert directory.all() == []
 
 
-async def test_changes_that_come_while_a_watcher_is_busy_are_not_lost(directory: Directory) -> None:
+async def test_changes_that_come_while_a_watcher_is_busy_are_not_lost(directory: Leases) -> None:
     watch = directory.watch(None, None)
     assert await anext(watch) == []
     await directory.register(INFO)
@@ -149,7 +149,7 @@ async def test_changes_that_come_while_a_watcher_is_busy_are_not_lost(directory:
     await watch.aclose()
 
 
-async def test_closing_ends_what_waits_now_and_what_comes_later(directory: Directory) -> None:
+async def test_closing_ends_what_waits_now_and_what_comes_later(directory: Leases) -> None:
     waiting = asyncio.create_task(directory.wait("chat", "demo", 30))
     await asyncio.sleep(0.01)
     await directory.close()
