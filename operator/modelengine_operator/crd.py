@@ -17,7 +17,7 @@ from modelengine_operator.spec import NAME, NAME_LENGTH, Spec
 from modelengine_operator.status import Status
 
 FILE = Path("crds/modelengines.yaml")
-HEADER = "# Made by `python -m modelengine_operator.crd` from operator/modelengine_operator/spec.py and status.py: change those.\n"
+HEADER = "# Made by `python -m modelengine_operator.crd` from its spec.py and status.py: change those.\n"
 
 _NAME_RULE = rule(
     f"self.metadata.name.size() <= {NAME_LENGTH} && self.metadata.name.matches('^{NAME}$')",

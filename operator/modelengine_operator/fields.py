@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
 from annotated_types import MaxLen, MinLen
@@ -115,13 +116,24 @@ Quantity = Annotated[
     BeforeValidator(_as_text),
     Field(json_schema_extra={INT_OR_STRING: True}),
 ]
+_UNITS = "KMGTP"
 # A quantity of bytes.
 Size = Annotated[
     str,
     MinLen(1),
     MaxLen(24),
-    form(r"[0-9]+(\.[0-9]+)?([kMGTP]|[KMGTP]i)?", "must be a number of bytes, such as 512Mi or 20Gi"),
+    form(r"[0-9]+(\.[0-9]+)?(k|[MGTP]|[KMGTP]i)?", "must be a number of bytes, such as 512Mi or 20Gi"),
 ]
+
+
+def in_bytes(size: str) -> Decimal:
+    """What a Size comes to."""
+    number = size.rstrip(f"k{_UNITS}i")
+    unit = size[len(number) :].upper()
+    power = _UNITS.index(unit[0]) + 1 if unit else 0
+    return Decimal(number) * Decimal(1024 if unit.endswith("I") else 1000) ** power
+
+
 Int = Annotated[int, Field(strict=True)]
 Name = Annotated[
     str,

@@ -30,6 +30,7 @@ from modelengine_operator.fields import (
     Size,
     by_key,
     form,
+    in_bytes,
     rule,
     rules,
 )
@@ -44,6 +45,7 @@ RESERVED_MESSAGE = (
     "MODELENGINE_*, HOME, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN are set by the operator: use the fields of "
     "runtime, and the Secret modelengine-hub-token for the hub's token"
 )
+SHM_MESSAGE = "must be from 1Mi to 1Ti"
 CACHE_MESSAGE = "set exactly one of claim (an existing PersistentVolumeClaim) and size (to make one)"
 
 
@@ -223,6 +225,26 @@ class PullSecret(Record):
     name: Name = Field(description="Its name, in this namespace.")
 
 
+def _is_shm_size(size: str) -> None:
+    if not in_bytes("1Mi") <= in_bytes(size) <= in_bytes("1Ti"):
+        raise InvalidRequest(SHM_MESSAGE)
+
+
+ShmSize = Annotated[
+    Size,
+    Checked(
+        _is_shm_size,
+        (
+            rule(
+                "!isQuantity(self) || "
+                "(quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0)",
+                SHM_MESSAGE,
+            ),
+        ),
+    ),
+]
+
+
 class Spec(Record):
     """What to serve, and how."""
 
@@ -271,16 +293,10 @@ class Spec(Record):
         description="Where an hf:// model is kept after its download. Default: in the pod, so that each new pod "
         "downloads it again.",
     )
-    shm_size: Size = Field(
+    shm_size: ShmSize = Field(
         default="64Mi",
         description="The size of /dev/shm, memory that the engine's processes share; it counts as the pod's memory. "
         "Default: 64Mi.",
-        json_schema_extra=rules(
-            rule(
-                "quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0",
-                "must be from 1Mi to 1Ti",
-            )
-        ),
     )
     grace_period_seconds: Annotated[Int, Ge(0), Le(3600)] = Field(
         default=60,
