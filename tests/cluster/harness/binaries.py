@@ -88,7 +88,11 @@ def require(wanted: dict[str, str]) -> None:
 
 
 def _there(command: str) -> bool:
-    return os.path.exists(command) if command.startswith("/") else shutil.which(command, path=SEARCH) is not None
+    return os.path.exists(command) if command.startswith("/") else which(command) is not None
+
+
+def which(command: str) -> str | None:
+    return shutil.which(command, path=SEARCH)
 
 
 def find(binary: Binary, say: Say = print) -> Path:

@@ -1,0 +1,179 @@
+"""The images: built by buildah from the Dockerfiles that users have, and loaded into a node's containerd.
+
+No image registry is needed: the base is made from Debian packages. All is kept in the cache. What did not change is
+neither built nor loaded again, and a change of our code makes one thin layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import binaries, places
+from .binaries import Say
+from .containerd import Containerd
+
+SUITE = "bookworm"
+# What a base needs: Python, and for the tests' own pods a shell (which Debian always has).
+PACKAGES = ("python3", "python3-venv", "ca-certificates")
+_UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_STORE = places.CACHE / "buildah"
+# Where the machine's certificates and package cache are seen in a build; neither becomes part of an image.
+_CERTIFICATES = "/run/build/certificates.crt"
+_PACKAGE_CACHE = "/tmp/.cache/uv"
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    # A Dockerfile of the repository; without one the image is what `context` of `_bases` makes.
+    dockerfile: str = ""
+
+    @property
+    def reference(self) -> str:
+        return f"localhost/modelengine-{self.name}:test"
+
+    def key(self) -> str:
+        """Names what it is made from."""
+        if self.name == "pause":
+            return places.fingerprint([], str(binaries.PAUSE.folder))
+        base = places.fingerprint([], SUITE, *PACKAGES, *_UNREAD)
+        if not self.dockerfile:
+            return base
+        sources = [path for folder in ("engine", "operator") for path in (places.ROOT / folder).rglob("*")]
+        single = [places.ROOT / name for name in (".dockerignore", "pyproject.toml", "README.md", "LICENSE")]
+        files = [*sources, *single, *(places.ROOT / "requirements").iterdir()]
+        paths = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+        names = [str(path.relative_to(places.ROOT)) for path in sorted(paths)]
+        return places.fingerprint(paths, base, self.dockerfile, *names)
+
+
+PAUSE = Image("pause")
+BASE = Image("base")
+OPERATOR = Image("operator", "operator/Dockerfile")
+ENGINE = Image("engine", "engine/Dockerfile")
+ALL = (PAUSE, BASE, OPERATOR, ENGINE)
+
+
+def prepare(containerd: Containerd, say: Say = print, wanted: tuple[Image, ...] = ALL) -> None:
+    """Builds and loads what is not there as it should be. The machine's own network is needed for that."""
+    for image in wanted:
+        key = image.key()
+        if containerd.label_of(image.reference) == key:
+            continue
+        say(f"building image {image.reference}")
+        _build(image)
+        say(f"loading image {image.reference}")
+        _load(image, containerd)
+        containerd.set_label(image.reference, key)
+
+
+def _build(image: Image) -> None:
+    if image is PAUSE:
+        _buildah_build(image, binaries.find(binaries.PAUSE).parent, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
+    elif image is BASE:
+        with _debian() as folder:
+            _buildah_build(image, folder, 'FROM scratch\nADD base.tar /\nCMD ["sh"]\n')
+    else:
+        _buildah_build(image, places.ROOT, "", "--file", image.dockerfile, *_settings())
+
+
+@contextmanager
+def _debian() -> Iterator[Path]:
+    """A folder with base.tar: a root file system of Debian packages."""
+    folder = places.CACHE / "base"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    unread = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
+    packages = f"--include={','.join(PACKAGES)}"
+    argv = ["mmdebstrap", "--variant=essential", *unread, packages, SUITE, str(folder / "base.tar")]
+    try:
+        _run(argv)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _settings() -> list[str]:
+    """What the build needs of this machine: its certificates, its package index, the packages that it already has."""
+    words = [f"--build-arg=BASE={BASE.reference}"]
+    words += [f"--build-arg={name}" for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX") if os.environ.get(name)]
+    if bundle := os.environ.get("SSL_CERT_FILE"):
+        words += [f"--build-arg={name}={_CERTIFICATES}" for name in ("SSL_CERT_FILE", "PIP_CERT")]
+        words += [f"--volume={bundle}:{_CERTIFICATES}:ro"]
+    cache = Path(os.environ.get("UV_CACHE_DIR") or places.CACHE.parents[1] / "uv")
+    cache.mkdir(parents=True, exist_ok=True)
+    return [*words, f"--volume={cache}:{_PACKAGE_CACHE}"]
+
+
+def _buildah_build(image: Image, context: Path, recipe: str, *words: str) -> None:
+    source = ["--file", "-"] if recipe else []
+    options = ["--isolation", "chroot", "--layers", "--quiet", "--tag", image.reference]
+    _run([*_buildah(), "build", *options, *words, *source, str(context)], recipe)
+
+
+def _load(image: Image, containerd: Containerd) -> None:
+    """Only what containerd lacks is written and read."""
+    layout = places.CACHE / "layout"
+    shutil.rmtree(layout, ignore_errors=True)
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    known = containerd.layers()
+    for content in known:
+        # buildah takes a layer that is there for written, and looks no further.
+        (blobs / content.removeprefix("sha256:")).touch()
+    # gzip takes minutes for an engine's layers.
+    fast = ["--compression-format", "zstd", "--compression-level", "1"]
+    _run([*_buildah(), "push", "--quiet", "--format", "oci", *fast, image.reference, f"oci:{layout}"])
+    described = json.loads((layout / "index.json").read_text())["manifests"][0]
+    pushed = blobs / described["digest"].removeprefix("sha256:")
+    manifest = json.loads(pushed.read_text())
+    pushed.unlink()
+    manifest["layers"] = [known.get(layer["digest"], layer) for layer in manifest["layers"]]
+    with containerd.importing() as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+        for name, data in _layout_files(image.reference, manifest).items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        for path in blobs.iterdir():
+            if path.stat().st_size:
+                archive.add(path, arcname=f"blobs/sha256/{path.name}")
+    shutil.rmtree(layout)
+
+
+def _layout_files(reference: str, manifest: dict[str, object]) -> dict[str, bytes]:
+    """What makes an OCI archive of a manifest, beside the blobs that it names."""
+    data = json.dumps(manifest).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    described = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": f"sha256:{digest}",
+        "size": len(data),
+        "annotations": {"io.containerd.image.name": reference},
+    }
+    return {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [described]}).encode(),
+        f"blobs/sha256/{digest}": data,
+    }
+
+
+def _buildah() -> list[str]:
+    driver = os.environ.get("STORAGE_DRIVER", "overlay")
+    return ["buildah", "--root", str(_STORE / "store"), "--runroot", str(_STORE / "run"), "--storage-driver", driver]
+
+
+def _run(argv: list[str], stdin: str = "") -> None:
+    env = {**os.environ, "PATH": binaries.SEARCH}
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(f"{argv[0]} {argv[-1]} failed:\n{(done.stderr or done.stdout)[-4000:]}")

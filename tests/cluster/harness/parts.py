@@ -1,0 +1,49 @@
+"""`python -m cluster.harness.parts`: gets all that a cluster needs, once. Called by the Makefile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from . import binaries, containerd, images, places
+
+_STARTED = time.monotonic()
+
+
+def say(text: str) -> None:
+    print(f"{time.monotonic() - _STARTED:6.1f} s  {text}", flush=True)
+
+
+def install_packages() -> None:
+    """From Debian, where root may."""
+    wanted = {**binaries.FOR_CONTROL_PLANE, **binaries.FOR_NODE}
+    packages = binaries.missing_packages(wanted)
+    apt = binaries.which("apt-get")
+    if packages and apt and os.geteuid() == 0:
+        say(f"installing {' '.join(packages)}")
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *packages]):
+            done = subprocess.run([apt, *words], env=env, capture_output=True, text=True)
+            if done.returncode:
+                raise places.Missing(f"apt-get {words[0]} failed:\n{done.stderr[-2000:]}")
+    binaries.require(wanted)
+
+
+def main() -> int:
+    try:
+        install_packages()
+        for binary in binaries.ALL:
+            binaries.find(binary, say)
+        with containerd.alone(say) as runtime:
+            images.prepare(runtime, say)
+    except places.Missing as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    say("all parts of the cluster are there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
