@@ -99,7 +99,7 @@ class WeightedNodeTerm(Record):
     """Nodes that are liked better, and how much."""
 
     weight: Weight = Field(description="How much it counts, 1 to 100.")
-    preference: NodeTerm = Field(description="The nodes.")
+    preference: NodeTerm = Field(description="The nodes that are liked better.")
 
 
 class NodeAffinity(Record):
@@ -167,7 +167,7 @@ class WeightedPodTerm(Record):
     """Pods whose nearness counts, and how much."""
 
     weight: Weight = Field(description="How much it counts, 1 to 100.")
-    pod_affinity_term: PodTerm = Field(description="The pods.")
+    pod_affinity_term: PodTerm = Field(description="The pods that count.")
 
 
 class PodAffinity(Record):

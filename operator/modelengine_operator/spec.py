@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from modelengine.errors import InvalidRequest
 from modelengine_operator import source
@@ -46,6 +46,7 @@ RESERVED_MESSAGE = (
     "runtime, and the Secret modelengine-hub-token for the hub's token"
 )
 SHM_MESSAGE = "must be from 1Mi to 1Ti"
+HUB_ONLY_MESSAGE = "only an hf:// source is downloaded and needs a cache: remove cache"
 CACHE_MESSAGE = "set exactly one of claim (an existing PersistentVolumeClaim) and size (to make one)"
 
 
@@ -252,7 +253,7 @@ class Spec(Record):
         json_schema_extra=rules(
             rule(
                 "!has(self.cache) || self.model.source.startsWith('hf://')",
-                "only an hf:// source is downloaded and needs a cache: remove cache",
+                HUB_ONLY_MESSAGE,
                 ".cache",
             )
         )
@@ -312,11 +313,13 @@ class Spec(Record):
         "one goes first, for when no spare GPU exists. Default: Surge.",
     )
 
-    @model_validator(mode="after")
-    def _caches_what_is_downloaded(self) -> Self:
-        if self.cache is not None and source.parse(self.model.source).kind != "hub":
-            raise ValueError("cache: only an hf:// source is downloaded and needs a cache: remove cache")
-        return self
+    @field_validator("cache")
+    @classmethod
+    def _caches_what_is_downloaded(cls, cache: Cache | None, info: ValidationInfo) -> Cache | None:
+        model = info.data.get("model")
+        if cache is not None and model is not None and not model.source.startswith("hf://"):
+            raise ValueError(HUB_ONLY_MESSAGE)
+        return cache
 
 
 @dataclass(frozen=True, slots=True)
