@@ -18,6 +18,7 @@ def running(
     *,
     on_listening: Callable[[int], None] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 0.5,
     port: int = 0,
 ) -> Iterator[int]:
@@ -34,7 +35,9 @@ def running(
     async def serve() -> None:
         stop, loop = serving.Stop(), asyncio.get_running_loop()
         stops.append(lambda: loop.call_soon_threadsafe(stop.ask))
-        await serving.run(app, sock, stop, on_listening=listening, on_stop=on_stop, grace_s=grace_s)
+        await serving.run(
+            app, sock, stop, on_listening=listening, on_stop=on_stop, until_idle=until_idle, grace_s=grace_s
+        )
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="test-server")
     thread.start()

@@ -1,7 +1,8 @@
 """Runs a server from its socket to its last byte: an engine and the front door both start and stop here.
 
 Stopping, in order: the first signal awaits `on_stop` (which takes the server off the lists), then no connection is
-accepted any more, open answers may finish for `grace_s`, and what is still open then is told so and closed. A second
+accepted any more, open answers may finish for `grace_s`, and what is still open then is told so and closed. With
+`until_idle` connections are accepted until that returns, so that the app itself refuses who still comes. A second
 signal goes straight to the end. A server that `modelengine up` started also stops when its stdin ends, because then
 its parent is dead.
 """
@@ -94,6 +95,7 @@ def serve(
     *,
     on_listening: Callable[[int], None] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
 ) -> None:
     """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
@@ -106,7 +108,7 @@ def serve(
             loop.add_signal_handler(number, stop.ask)
         if env.flag(os.environ, env.EXIT_WITH_STDIN):
             _when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.ask))
-        await run(app, sock, stop, on_listening=on_listening, on_stop=on_stop, grace_s=grace_s)
+        await run(app, sock, stop, on_listening=on_listening, on_stop=on_stop, until_idle=until_idle, grace_s=grace_s)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_stopped())
@@ -119,6 +121,7 @@ async def run(
     *,
     on_listening: Callable[[int], None] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
 ) -> None:
     """Serves the app on a listening socket until `stop` is asked, then stops as this module's first lines say."""
@@ -142,9 +145,12 @@ async def run(
         if on_stop is not None and not serving.done():
             leaving = asyncio.create_task(_leave(on_stop))
             await asyncio.wait((serving, forced, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if until_idle is not None and not serving.done():
+            idle = asyncio.ensure_future(until_idle())
+            await asyncio.wait((serving, forced, idle), timeout=_left_s(deadline), return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
         server.should_exit = True
-        left_s = max(0.0, deadline - asyncio.get_running_loop().time())
-        await asyncio.wait((serving, forced), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((serving, forced), timeout=_left_s(deadline), return_when=asyncio.FIRST_COMPLETED)
         for cut in (server.cancel_requests, server.abort_connections, server.give_up):
             if not serving.done():
                 cut()
@@ -153,6 +159,10 @@ async def run(
     finally:
         asked.cancel()
         forced.cancel()
+
+
+def _left_s(deadline: float) -> float:
+    return max(0.0, deadline - asyncio.get_running_loop().time())
 
 
 class _Server(uvicorn.Server):

@@ -41,6 +41,9 @@ def main() -> None:
         settings.listen_port,
         on_listening=lifecycle.begin,
         on_stop=lifecycle.leave,
+        # Who registers with a name server is off its list by now. Without one somebody may still come, who heard of it
+        # a moment ago: he is told, and not shut out.
+        until_idle=None if settings.nameserver else lifecycle.drained,
         grace_s=settings.grace_s,
     )
     lifecycle.close()

@@ -1,4 +1,4 @@
-"""The engine's HTTP application: the native routes over one engine, and the two questions of probes."""
+"""The engine's HTTP application: the native routes over one engine, and the questions of probes and of the operator."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import modelengine
 from modelengine import errors, wire
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod
 from modelengine_api import doors, limits, native
+from modelengine_runtime import progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.progress import LOADING_PATH
 from modelengine_runtime.sequence import Event
 
 
@@ -94,6 +96,11 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
     async def ready() -> Response:
         """200 while requests are answered; before and after, the stage says what is going on."""
         return _probe(lifecycle, lifecycle.is_ready)
+
+    @app.get(LOADING_PATH)
+    async def loading() -> Response:
+        """How far the start is: always 200, for it is an answer and no verdict."""
+        return doors.answer(progress.report(lifecycle.stage))
 
     return app
 

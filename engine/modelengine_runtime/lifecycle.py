@@ -12,12 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TypeVar
 
 from modelengine import errors
 from modelengine.protocol import ChatOptions, ChatRequest, Message, ServerInfo
 from modelengine_runtime.engine import Engine
+from modelengine_runtime.progress import Stage
 from modelengine_runtime.registration import Registration
 from modelengine_runtime.sequence import End
 
@@ -26,14 +26,8 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 LOADING_THREAD = "load"
-
-
-class Stage(StrEnum):
-    LOADING = "loading"
-    WARMING_UP = "warming up"
-    READY = "ready"
-    STOPPING = "stopping"
-    FAILED = "failed"
+# How soon it is seen that the last open answer is through.
+DRAIN_POLL_S = 0.05
 
 
 class Lifecycle:
@@ -90,6 +84,11 @@ class Lifecycle:
             await asyncio.wait([self._bringing_up])
         if self._registration is not None:
             await self._registration.stop()
+
+    async def drained(self) -> None:
+        """Returns when no answer is open any more."""
+        while self._engine is not None and (loop := self._engine.loop).is_alive and loop.running + loop.waiting:
+            await asyncio.sleep(DRAIN_POLL_S)
 
     def close(self) -> None:
         """Ends the step thread. Raises the error that ended the engine, where one did."""

@@ -15,8 +15,6 @@ from typing import Literal
 from modelengine.errors import ModelLoadError
 
 DEMO_FOLDER = Path(__file__).parent / "demo_model"
-# Weights in safetensors only: loading a pickle (.bin) can run code.
-HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 KNOWN_FORMS = "'demo', a folder, 'org/name' or 'hf://org/name@revision'"
 
@@ -55,28 +53,14 @@ def _hub(spec: str, given: str) -> Source:
 def resolve(source: str, *, progress: bool = True) -> Path:
     """The checked folder of the model, downloaded first where it comes from the hub. Raises ModelLoadError."""
     parsed = parse(source)
-    folder = _download(parsed, progress) if parsed.kind == "hub" else Path(parsed.where)
+    if parsed.kind != "hub":
+        folder = Path(parsed.where)
+    else:
+        from modelengine_runtime import hub
+
+        folder = hub.Repository(parsed.where, parsed.revision).download(shows_bars=progress)
     check(folder)
     return folder
-
-
-def _download(source: Source, progress: bool) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    (enable_progress_bars if progress else disable_progress_bars)()
-    try:
-        return Path(
-            snapshot_download(source.where, revision=source.revision, allow_patterns=list(HUB_FILES), max_workers=4)
-        )
-    except RepositoryNotFoundError as missing:
-        raise ModelLoadError(f"model {source.where!r}: the hub {constants.ENDPOINT} does not have it") from missing
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as failure:
-        raise ModelLoadError(
-            f"model {source.where!r}: the hub {constants.ENDPOINT} can't be reached and no copy is cached "
-            f"({type(failure).__name__}); set HF_ENDPOINT to a mirror, or give a folder"
-        ) from failure
 
 
 def check(folder: Path) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callers import until
+from callers import ask, until
 from fakes import FakeRunner, fake_model
 from modelengine import ServerInfo, errors, flows
 from modelengine.chat_request import chat_request
@@ -50,7 +50,7 @@ def one(effect):
 
 
 @contextmanager
-def serving_engine(runner, limits=LIMITS, grace_s=0.5, on_loop=lambda loop: None):
+def serving_engine(runner, limits=LIMITS, grace_s=0.5, on_loop=lambda loop: None, in_a_pod=False):
     model = fake_model(runner)
     lifecycle = Lifecycle("fake", lambda: Engine(model, limits), nameserver="", advertise_host="127.0.0.1")
     app = create_app(lifecycle)
@@ -59,7 +59,10 @@ def serving_engine(runner, limits=LIMITS, grace_s=0.5, on_loop=lambda loop: None
         on_loop(asyncio.get_running_loop())
         lifecycle.begin(port)
 
-    with running(app, on_listening=on_listening, on_stop=lifecycle.leave, grace_s=grace_s) as port:
+    until_idle = lifecycle.drained if in_a_pod else None
+    with running(
+        app, on_listening=on_listening, on_stop=lifecycle.leave, until_idle=until_idle, grace_s=grace_s
+    ) as port:
         deadline = time.monotonic() + 10
         while not lifecycle.is_ready and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -237,6 +240,9 @@ def test_an_engine_that_is_still_loading_is_alive_but_not_ready():
         assert (response.status, json.loads(response.read())["msg"]["stage"]) == (503, "loading")
         connection.request("GET", "/health")
         assert connection.getresponse().status == 200
+        loading = ask(f"127.0.0.1:{port}", "/loading", method="GET")
+        told = {"state": "ok", "msg": {"stage": "loading", "bytes": None, "total": None}}
+        assert (loading.status, loading.envelope) == (200, told)
         with pytest.raises(errors.Unavailable, match="'slow' is loading"):
             client.call(EngineMethod.INFO, {})
         connection.close()
@@ -271,6 +277,50 @@ def test_stopping_lets_a_running_answer_finish_within_the_grace(runner):
 def test_an_answer_that_outlasts_the_grace_ends_with_an_error_not_silently(runner):
     runner.pause_s = 0.02
     with serving_engine(runner, grace_s=0.2) as port:
+        client = DirectClient(f"127.0.0.1:{port}")
+        stream = client.chat("hello", stream=True, max_new_tokens=900)
+        next(stream)
+    with client, pytest.raises(errors.Unavailable, match="stopping"):
+        list(stream)
+
+
+def test_a_pod_that_stops_refuses_with_a_503_while_its_open_answers_finish(runner):
+    """Nobody else is told at once that a pod stops: whoever still comes has to hear it from the pod."""
+    runner.pause_s = 0.01
+    seen = []
+
+    def come_again(address, client):
+        while ask(address, "/ready", method="GET").status == 200:
+            time.sleep(0.01)
+        seen.append(ask(address, "/ready", method="GET").msg["stage"])
+        seen.append(ask(address, "/loading", method="GET").msg["stage"])
+        seen.append(ask(address, "/health", method="GET").status)
+        body = {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}
+        refused = ask(address, "/engine/inference", body)
+        seen.append((refused.status, refused.headers["retry-after"], refused.msg))
+
+    with ThreadPoolExecutor(1) as other:
+        with serving_engine(runner, grace_s=10, in_a_pod=True) as port:
+            client = DirectClient(f"127.0.0.1:{port}")
+            stream = client.chat("hello", stream=True, max_new_tokens=100)
+            next(stream)
+            coming = other.submit(come_again, f"127.0.0.1:{port}", client)
+        coming.result()
+    with client:
+        assert list(stream)[-1].response_length == 100
+    assert seen == ["stopping", "stopping", 200, (503, "1", "'fake' is stopping")]
+
+
+def test_a_pod_with_nothing_to_finish_stops_at_once(runner):
+    began = time.monotonic()
+    with serving_engine(runner, grace_s=10, in_a_pod=True):
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+
+
+def test_an_answer_of_a_pod_that_outlasts_the_grace_ends_with_an_error(runner):
+    runner.pause_s = 0.02
+    with serving_engine(runner, grace_s=0.5, in_a_pod=True) as port:
         client = DirectClient(f"127.0.0.1:{port}")
         stream = client.chat("hello", stream=True, max_new_tokens=900)
         next(stream)
