@@ -21,7 +21,9 @@ MAX_ENDPOINTS = 2000
 MAX_WORD = 128
 
 Count = Annotated[Int, Ge(0), Le(1_000_000)]
-Large = Annotated[Int, Ge(0), Le(2**63 - 1)]
+# The API server reads a bound as a float, and takes 2**63 - 1 for a negative number.
+MAX_NUMBER = 2**53
+Large = Annotated[Int, Ge(0), Le(MAX_NUMBER)]
 Word = Annotated[str, MaxLen(MAX_WORD)]
 Address = Annotated[str, MinLen(1), MaxLen(253)]
 

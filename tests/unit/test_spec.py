@@ -137,7 +137,7 @@ def test_a_record_goes_into_a_manifest_as_it_was_written() -> None:
 
 def test_a_spec_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        parsed(DEMO).spec.replicas = 2  # type: ignore[misc]
+        parsed(DEMO).spec.replicas = 2
 
 
 def test_a_quantity_is_text_however_it_was_written() -> None:
