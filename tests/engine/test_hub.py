@@ -46,8 +46,11 @@ def test_a_model_is_downloaded_once_without_its_pickles_and_then_found_offline(h
         "model.safetensors",
         "tokenizer.json",
     ]
+    # In a pod the cache is mounted read-only.
+    before = sorted((path, path.lstat().st_mtime_ns) for path in (tmp_path / "home").rglob("*"))
     again = resolve("org/tiny", "http://127.0.0.1:9", tmp_path / "home", HF_HUB_OFFLINE="1")
     assert again.stdout.strip() == snapshot
+    assert sorted((path, path.lstat().st_mtime_ns) for path in (tmp_path / "home").rglob("*")) == before
 
 
 def test_a_hub_that_can_not_be_reached_is_named_with_what_to_do(tmp_path):
