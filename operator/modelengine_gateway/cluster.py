@@ -1,6 +1,6 @@
 """Follows the registry ConfigMaps of a cluster. The only file of the front door that knows Kubernetes.
 
-Imported only for a directory over ConfigMaps: the client costs a second and a half of start.
+Imported only for a directory over ConfigMaps: the client costs half a second of start.
 """
 
 from __future__ import annotations

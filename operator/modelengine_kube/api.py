@@ -62,7 +62,7 @@ class KubeApi:
         while True:
             page = await self._call("GET", resource.path(namespace), query=query)
             # Never to be taken for an empty list.
-            if not isinstance(page.get("items"), list):
+            if not isinstance(page.get("items"), list) or "resourceVersion" not in page.get("metadata", {}):
                 raise errors.Unreachable(f"the answer to a list of {resource.plural} is none")
             # The items of a list do not say what they are.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]

@@ -11,6 +11,7 @@ from kubernetes.aio.client.configuration import Configuration
 from modelengine_kube.errors import KubeError
 
 IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
+KUBECONFIG_VARIABLE = "KUBECONFIG"
 # As many requests may be under way at once; the rest wait for a connection.
 CONNECTIONS = 32
 
@@ -22,8 +23,12 @@ async def client() -> ApiClient:
         if os.environ.get(IN_CLUSTER_VARIABLE):
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(client_configuration=configuration)
-    except (config.ConfigException, OSError) as failure:
-        raise KubeError(f"no way to a cluster: not in a pod, and no usable kubeconfig ({failure})") from failure
+            # Read now: the library reads the variable when it is imported.
+            path = os.environ.get(KUBECONFIG_VARIABLE) or None
+            await config.load_kube_config(config_file=path, client_configuration=configuration)
+    except Exception as failure:
+        # A file that is no kubeconfig breaks the library in as many ways as there are files.
+        reason = " ".join(str(failure).split())
+        raise KubeError(f"no way to a cluster: not in a pod, and no usable kubeconfig ({reason})") from failure
     configuration.connection_pool_maxsize = CONNECTIONS
     return ApiClient(configuration=configuration)

@@ -25,6 +25,7 @@ class Copy:
     def __init__(self, on_change: OnChange) -> None:
         self._on_change = on_change
         self._objects: dict[Key, Object] = {}
+        self._listed_at = 0
 
     @property
     def objects(self) -> Mapping[Key, Object]:
@@ -32,13 +33,9 @@ class Copy:
 
     def learn(self, obj: Object) -> bool:
         """The object was so at its version. True when that was news."""
-        key = key_of(obj)
-        if version_of(obj) <= version_of(self._objects.get(key)):
+        if version_of(obj) <= version_of(self._objects.get(key_of(obj))):
             return False
-        # Who owns which field is the server's business, and half of the object.
-        metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
-        self._objects[key] = {**obj, "metadata": metadata}
-        self._on_change(key, self._objects[key])
+        self._set(obj)
         return True
 
     def forget(self, obj: Object) -> bool:
@@ -53,12 +50,32 @@ class Copy:
 
     def replace(self, listing: Listing) -> int:
         """All that was there when the list was made. Gives the number of changes that nobody had told."""
-        listed = {key_of(obj) for obj in listing.items}
-        gone = [obj for key, obj in self._objects.items() if key not in listed]
-        listed_at = {"metadata": {"resourceVersion": listing.resource_version}}
+        listed_at = int(listing.resource_version)
+        # A cluster that was put back to an older state counts anew from there: no version that is known compares.
+        went_back = listed_at < self._listed_at
+        self._listed_at = listed_at
         # What was learnt while the list was under way is newer than the list.
-        ended = [{**obj, "metadata": {**obj["metadata"], **listed_at["metadata"]}} for obj in gone]
-        return sum(map(self.forget, ended)) + sum(map(self.learn, listing.items))
+        newer = {key for key, obj in self._objects.items() if version_of(obj) > listed_at and not went_back}
+        listed = {key_of(obj): obj for obj in listing.items}
+        gone = self._objects.keys() - listed.keys() - newer
+        for key in gone:
+            del self._objects[key]
+            self._on_change(key, None)
+        # Different, not later: versions that were counted anew may have grown past those that are known.
+        changed = [obj for key, obj in listed.items() if key not in newer and self._differs(key, obj)]
+        for obj in changed:
+            self._set(obj)
+        return len(gone) + len(changed)
+
+    def _differs(self, key: Key, obj: Object) -> bool:
+        return version_of(obj) != version_of(self._objects.get(key))
+
+    def _set(self, obj: Object) -> None:
+        # Who owns which field is the server's business, and half of the object.
+        metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+        key = key_of(obj)
+        self._objects[key] = {**obj, "metadata": metadata}
+        self._on_change(key, self._objects[key])
 
 
 def key_of(obj: Object) -> Key:
