@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from cluster.harness import control_plane as control_planes
+from cluster.harness import node as nodes
 from cluster.harness import places
 from cluster.harness.control_plane import ControlPlane
+from cluster.harness.node import Node
 
 _numbers = itertools.count(1)
 
@@ -26,6 +28,13 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
         if request.session.testsfailed:
             kept = places.keep_logs(plane.folder)
             print(f"\nThe cluster's logs are in {kept}")
+
+
+@pytest.fixture(scope="session")
+def node(control_plane: ControlPlane) -> Iterator[Node]:
+    """A kubelet that runs our images: `cluster.harness.images` has their names."""
+    with nodes.running(control_plane) as running:
+        yield running
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from .binaries import Say
 from .containerd import Containerd
 
 SUITE = "bookworm"
-# What a base needs: Python, and for the tests' own pods a shell (which Debian always has).
-PACKAGES = ("python3", "python3-venv", "ca-certificates")
+# What a base needs: Python, and the one library that torch does not bring.
+PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
 _UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _STORE = places.CACHE / "buildah"
 # Where the machine's certificates and package cache are seen in a build; neither becomes part of an image.
@@ -62,37 +62,42 @@ BASE = Image("base")
 OPERATOR = Image("operator", "operator/Dockerfile")
 ENGINE = Image("engine", "engine/Dockerfile")
 ALL = (PAUSE, BASE, OPERATOR, ENGINE)
+BARE = (PAUSE, BASE)
 
 
 def prepare(containerd: Containerd, say: Say = print, wanted: tuple[Image, ...] = ALL) -> None:
     """Builds and loads what is not there as it should be. The machine's own network is needed for that."""
-    for image in wanted:
-        key = image.key()
-        if containerd.label_of(image.reference) == key:
-            continue
-        say(f"building image {image.reference}")
-        _build(image)
+    old = [(image, key) for image in wanted if containerd.label_of(image.reference) != (key := image.key())]
+    for image, key in old:
+        built = _STORE / f"{image.name}.key"
+        if not built.exists() or built.read_text() != key:
+            say(f"building image {image.reference}")
+            _build(image, containerd.folder)
+            built.write_text(key)
         say(f"loading image {image.reference}")
         _load(image, containerd)
         containerd.set_label(image.reference, key)
+        containerd.forget_replaced()
+    if old:
+        # buildah leaves its store mounted on itself. Refused while somebody else builds, who will do it then.
+        subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
 
 
-def _build(image: Image) -> None:
+def _build(image: Image, scratch: Path) -> None:
     if image is PAUSE:
-        _buildah_build(image, binaries.find(binaries.PAUSE).parent, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
+        context = binaries.find(binaries.PAUSE).parent
+        _buildah_build(image, context, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
     elif image is BASE:
-        with _debian() as folder:
+        with _debian(scratch / "base") as folder:
             _buildah_build(image, folder, 'FROM scratch\nADD base.tar /\nCMD ["sh"]\n')
     else:
         _buildah_build(image, places.ROOT, "", "--file", image.dockerfile, *_settings())
 
 
 @contextmanager
-def _debian() -> Iterator[Path]:
-    """A folder with base.tar: a root file system of Debian packages."""
-    folder = places.CACHE / "base"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _debian(folder: Path) -> Iterator[Path]:
+    """The folder with base.tar in it: a root file system of Debian packages."""
+    folder.mkdir()
     unread = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
     packages = f"--include={','.join(PACKAGES)}"
     argv = ["mmdebstrap", "--variant=essential", *unread, packages, SUITE, str(folder / "base.tar")]
@@ -117,14 +122,13 @@ def _settings() -> list[str]:
 
 def _buildah_build(image: Image, context: Path, recipe: str, *words: str) -> None:
     source = ["--file", "-"] if recipe else []
-    options = ["--isolation", "chroot", "--layers", "--quiet", "--tag", image.reference]
+    options = ["--isolation", "chroot", "--layers", "--force-rm", "--quiet", "--tag", image.reference]
     _run([*_buildah(), "build", *options, *words, *source, str(context)], recipe)
 
 
 def _load(image: Image, containerd: Containerd) -> None:
     """Only what containerd lacks is written and read."""
-    layout = places.CACHE / "layout"
-    shutil.rmtree(layout, ignore_errors=True)
+    layout = containerd.folder / "layout"
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     known = containerd.layers()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import network, places
+from . import cgroups, network, places
 from .processes import started_at
 
 
@@ -47,10 +47,21 @@ def remove(name: str) -> None:
             _end(int(record.read_text().split()[0]))
     for pid in shims(folder):
         _end(pid)
+    cgroups.remove(folder)
     for target in reversed(mounts(folder)):
         subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
     network.remove(name)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_links(folder)
+    if not mounts(folder):
+        # Through what is still mounted we would delete somebody else's files.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_links(folder: Path) -> None:
+    """Where a kubelet lists the logs of its containers, whatever it is told."""
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and str(link.readlink()).startswith(f"{folder}/"):
+            link.unlink()
 
 
 def shims(folder: Path) -> list[int]:

@@ -7,11 +7,11 @@ thread moves, so enter before other threads start. All clusters use the same add
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 NODE_IP = "172.31.0.1"
 POD_CIDR = "10.244.0.0/24"
@@ -22,6 +22,8 @@ DNS_DOMAIN = "cluster.local"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _HELD = Path("/run/netns")
+# The way back for who entered one.
+_left: list[IO[str]] = []
 
 
 def path(name: str) -> Path:
@@ -54,36 +56,29 @@ def names() -> list[str]:
 @contextmanager
 def entered(name: str) -> Iterator[None]:
     """This thread, and all it starts, are in the namespace; then back where it was."""
-    with _moved(path(name)):
-        yield
+    with open("/proc/thread-self/ns/net") as before, open(path(name)) as there:
+        _enter(there)
+        _left.append(before)
+        try:
+            yield
+        finally:
+            _left.pop()
+            _enter(before)
 
 
 @contextmanager
 def outside() -> Iterator[None]:
-    """For a while in the machine's own network, where package registries are reached. Init is taken to be in it."""
-    with _moved(Path("/proc/1/ns/net")):
-        yield
-
-
-@contextmanager
-def _moved(target: Path) -> Iterator[None]:
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        there = os.open(target, os.O_RDONLY)
-        try:
-            _enter(there)
-        finally:
-            os.close(there)
+    """For a while back in the network that this thread came from, where package registries are reached."""
+    with open("/proc/thread-self/ns/net") as inside:
+        _enter(_left[-1])
         try:
             yield
         finally:
-            _enter(before)
-    finally:
-        os.close(before)
+            _enter(inside)
 
 
-def _enter(descriptor: int) -> None:
-    if _LIBC.setns(descriptor, _CLONE_NEWNET):
+def _enter(namespace: IO[str]) -> None:
+    if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def until(check: Callable[[], bool], timeout_s: float, what: str, pause_s: float
         if time.monotonic() > deadline:
             raise Failed(f"{what} did not come within {timeout_s:g} s")
         time.sleep(pause_s)
+
+
+def answers(url: str) -> bool:
+    """200 for a GET; for readiness checks."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 class Process:

@@ -1,0 +1,166 @@
+"""The test cluster's own tests, with a node: what the end-to-end tests of this folder rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.request
+
+import pytest
+
+from cluster.harness import images, network, processes
+from cluster.harness.control_plane import ControlPlane
+from cluster.harness.node import Node
+
+# A web server that says who answers, in the base image.
+PORT = 8000
+SERVE = ["sh", "-c", "cd /tmp && hostname > who && exec python3 -m http.server 8000"]
+
+
+def pod(
+    name: str, namespace: str, *command: str, image: images.Image = images.BASE, **more: object
+) -> dict[str, object]:
+    container = {"name": "main", "image": image.reference, "imagePullPolicy": "Never", "command": list(command), **more}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+
+
+@pytest.fixture
+def server(control_plane: ControlPlane, node: Node, namespace: str) -> str:
+    """A pod that serves, behind a Service of the same name."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "server", "namespace": namespace},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": PORT}]},
+    }
+    probe = {"httpGet": {"path": "/who", "port": PORT}, "periodSeconds": 1}
+    control_plane.apply(pod("server", namespace, *SERVE, readinessProbe=probe), service)
+    wait_for(control_plane, namespace, "server", "condition=Ready")
+    return "server"
+
+
+def wait_for(plane: ControlPlane, namespace: str, name: str, what: str) -> None:
+    plane.kubectl("wait", f"pod/{name}", f"--for={what}", "-n", namespace, "--timeout=90s")
+
+
+def ask_from_a_pod(plane: ControlPlane, namespace: str, host: str) -> str:
+    script = f"import urllib.request as u; print(u.urlopen('http://{host}/who', timeout=5).read().decode())"
+    return plane.kubectl("exec", "server", "-n", namespace, "--", "python3", "-c", script).strip()
+
+
+def test_a_pod_is_reached_by_its_address_from_the_tests(
+    control_plane: ControlPlane, namespace: str, server: str
+) -> None:
+    address = control_plane.kubectl("get", "pod", server, "-n", namespace, "-o", "jsonpath={.status.podIP}")
+    with urllib.request.urlopen(f"http://{address}:{PORT}/who", timeout=5) as answer:
+        assert answer.read().decode().strip() == "server"
+
+
+def test_a_service_is_reached_by_its_names_from_a_pod_also_the_one_behind_it(
+    control_plane: ControlPlane, namespace: str, server: str
+) -> None:
+    for host in ("server", f"server.{namespace}", f"server.{namespace}.svc.{network.DNS_DOMAIN}"):
+        assert ask_from_a_pod(control_plane, namespace, host) == "server"
+
+
+def test_a_service_is_reached_by_its_address_from_the_tests_and_from_another_pod(
+    control_plane: ControlPlane, namespace: str, server: str
+) -> None:
+    address = control_plane.kubectl("get", "service", server, "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+    with urllib.request.urlopen(f"http://{address}/who", timeout=5) as answer:
+        assert answer.read().decode().strip() == "server"
+    script = "import urllib.request as u; print(u.urlopen('http://server/who', timeout=5).read().decode())"
+    control_plane.apply(pod("other", namespace, "python3", "-c", script, image=images.BASE))
+    wait_for(control_plane, namespace, "other", "jsonpath={.status.containerStatuses[0].state.terminated}")
+    assert control_plane.kubectl("logs", "other", "-n", namespace).strip() == "server"
+
+
+def test_logs_are_read_and_ports_forwarded(control_plane: ControlPlane, namespace: str, server: str) -> None:
+    argv = ["kubectl", "port-forward", "-n", namespace, f"service/{server}", ":80"]
+    with subprocess.Popen(argv, env=control_plane.environment, stdout=subprocess.PIPE, text=True) as forward:
+        assert forward.stdout is not None
+        try:
+            found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+            assert found is not None
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/who", timeout=5) as answer:
+                assert answer.read().decode().strip() == "server"
+        finally:
+            forward.terminate()
+    assert "GET /who" in control_plane.kubectl("logs", server, "-n", namespace)
+
+
+def test_a_container_that_is_killed_from_outside_is_started_again(
+    control_plane: ControlPlane, node: Node, namespace: str, server: str
+) -> None:
+    os.kill(node.pid_of(server, namespace, "main"), signal.SIGKILL)
+
+    def again() -> bool:
+        found = json.loads(control_plane.kubectl("get", "pod", server, "-n", namespace, "-o", "json"))
+        status = found["status"]["containerStatuses"][0]
+        return bool(status["restartCount"] == 1 and status["ready"])
+
+    processes.until(again, 60, "the second start", pause_s=0.2)
+
+
+def test_gpus_are_given_out_until_there_are_none(control_plane: ControlPlane, node: Node, namespace: str) -> None:
+    node.advertise_gpus(4)
+    try:
+        limits = {"limits": {"nvidia.com/gpu": "2"}}
+        for name in ("first", "second", "third"):
+            control_plane.apply(pod(name, namespace, "sleep", "600", resources=limits))
+        wait_for(control_plane, namespace, "second", "jsonpath={.status.phase}=Running")
+        wait_for(control_plane, namespace, "third", "condition=PodScheduled=False")
+        why = "jsonpath={.status.conditions[?(@.type=='PodScheduled')].message}"
+        assert "Insufficient nvidia.com/gpu" in control_plane.kubectl("get", "pod", "third", "-n", namespace, "-o", why)
+    finally:
+        node.advertise_gpus(0)
+
+
+def test_a_claim_gets_a_volume_that_the_user_of_our_images_may_write_to(
+    control_plane: ControlPlane, node: Node, namespace: str
+) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "kept", "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    writer = pod(
+        "writer", namespace, "sh", "-c", "id -u > /kept/user", volumeMounts=[{"name": "kept", "mountPath": "/kept"}]
+    )
+    spec = writer["spec"]
+    assert isinstance(spec, dict)
+    spec |= {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsUser": 10001},
+        "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}],
+    }
+    control_plane.apply(claim, writer)
+    wait_for(control_plane, namespace, "writer", "jsonpath={.status.phase}=Succeeded")
+    volume = control_plane.kubectl("get", "pvc", "kept", "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
+    assert (node.folder / "volumes" / volume.removeprefix("folder-") / "user").read_text() == "10001\n"
+
+
+@pytest.mark.parametrize(
+    ("image", "module"), [(images.OPERATOR, "modelengine_gateway.app"), (images.ENGINE, "modelengine_runtime.runner")]
+)
+def test_our_images_run_without_root_on_a_read_only_disk(
+    control_plane: ControlPlane, node: Node, namespace: str, image: images.Image, module: str
+) -> None:
+    script = f"import os, {module}; print(os.getuid(), {module}.__file__)"
+    locked = {"runAsNonRoot": True, "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
+    checked = pod("checked", namespace, "python", "-c", script, image=image, securityContext=locked)
+    spec = checked["spec"]
+    assert isinstance(spec, dict)
+    spec["restartPolicy"] = "Never"
+    control_plane.apply(checked)
+    wait_for(control_plane, namespace, "checked", "jsonpath={.status.phase}=Succeeded")
+    assert control_plane.kubectl("logs", "checked", "-n", namespace).startswith("10001 /opt/modelengine/lib/python3")
