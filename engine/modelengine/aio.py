@@ -140,7 +140,7 @@ class AsyncNameServerClient(AsyncClient):
 
 
 class AsyncChatClient(AsyncClient):
-    """Finds a model by name and chats with it, on any of its replicas.
+    """Finds a model by name and chats with it, on any of its replicas; `relayed` as in `ChatClient`.
 
     async with AsyncChatClient() as client:
         stream = await client.chat("demo", [{"role": "user", "content": "hello"}], stream=True)
@@ -149,6 +149,10 @@ class AsyncChatClient(AsyncClient):
     """
 
     protocol = CHAT
+
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
+        super().__init__(host)
+        self._way = flows.way(self.base_url, relayed)
 
     async def get_service_names(self) -> list[str]:
         return await self._run(flows.get_service_names(self.base_url, self.protocol))
@@ -162,11 +166,15 @@ class AsyncChatClient(AsyncClient):
         return await self._run(flows.wait_service_available(self.base_url, self.protocol, name, timeout))
 
     async def support_methods(self, name: str) -> list[str]:
-        msg = await self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.SUPPORT_METHODS))
+        msg = await self._run(
+            flows.engine_call(self.base_url, self.protocol, name, EngineMethod.SUPPORT_METHODS, self._way)
+        )
         return list(msg["support_methods"])
 
     async def info(self, name: str) -> dict[str, Any]:
-        return dict(await self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.INFO)))
+        return dict(
+            await self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.INFO, self._way))
+        )
 
     @overload
     async def chat(
@@ -209,5 +217,7 @@ class AsyncChatClient(AsyncClient):
         """
         request = chat_request(name, messages, tools, options, stream)
         if not stream:
-            return await self._run(flows.chat(self.base_url, request, timeout))
-        return AsyncStream(await self._run(flows.open_chat(self.base_url, request, timeout)), flows.ChatParts())
+            return await self._run(flows.chat(self.base_url, request, timeout, self._way))
+        return AsyncStream(
+            await self._run(flows.open_chat(self.base_url, request, timeout, self._way)), flows.ChatParts()
+        )

@@ -141,12 +141,19 @@ class NameServerClient(Client):
 class ChatClient(Client):
     """Finds a model by name and chats with it, on any of its replicas.
 
+    Goes straight to the replica, unless `relayed` (or MODELENGINE_RELAYED=1) sends everything through the name server.
+    Where there is no way to the replicas, as through a port-forward or an ingress, it finds that out by itself.
+
     with ChatClient() as client:
         client.wait_service_available("demo")
         print(client.chat("demo", [{"role": "user", "content": "hello"}]).content)
     """
 
     protocol = CHAT
+
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
+        super().__init__(host)
+        self._way = flows.way(self.base_url, relayed)
 
     def get_service_names(self) -> list[str]:
         return self._run(flows.get_service_names(self.base_url, self.protocol))
@@ -160,11 +167,13 @@ class ChatClient(Client):
         return self._run(flows.wait_service_available(self.base_url, self.protocol, name, timeout))
 
     def support_methods(self, name: str) -> list[str]:
-        msg = self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.SUPPORT_METHODS))
-        return list(msg["support_methods"])
+        return list(self._engine_call(name, EngineMethod.SUPPORT_METHODS)["support_methods"])
 
     def info(self, name: str) -> dict[str, Any]:
-        return dict(self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.INFO)))
+        return dict(self._engine_call(name, EngineMethod.INFO))
+
+    def _engine_call(self, name: str, method: EngineMethod) -> Any:
+        return self._run(flows.engine_call(self.base_url, self.protocol, name, method, self._way))
 
     @overload
     def chat(
@@ -207,5 +216,6 @@ class ChatClient(Client):
         """
         request = chat_request(name, messages, tools, options, stream)
         if not stream:
-            return self._run(flows.chat(self.base_url, request, timeout))
-        return Stream(self._run(flows.open_chat(self.base_url, request, timeout)), flows.ChatParts())
+            return self._run(flows.chat(self.base_url, request, timeout, self._way))
+        response = self._run(flows.open_chat(self.base_url, request, timeout, self._way))
+        return Stream(response, flows.ChatParts())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from modelengine import errors, wire
+from modelengine import addresses, env, errors, wire
 from modelengine.protocol import (
     CHAT,
     DEFAULT_PORT,
@@ -31,12 +31,15 @@ from modelengine.protocol import (
 )
 
 HOST_VARIABLE = "MODELENGINE_HOST"
+RELAYED_VARIABLE = "MODELENGINE_RELAYED"
 CALL_TIMEOUT_S = 10.0
 # One long-poll of `wait`; shorter than what a proxy on the way would cut.
 WAIT_POLL_S = 20.0
 RETRY_PAUSE_S = 0.2
 # Whoever has no time to wait still asks once.
 SHORTEST_POLL_S = 0.001
+# So many replicas in a row that nobody answers at are no accident: there is no way to them from here.
+ENOUGH_DEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,24 @@ def base_url(host: str | None) -> str:
     return f"{parts.scheme}://{host_in_url(parts.hostname)}:{port or default_port}{parts.path.rstrip('/')}"
 
 
+@dataclass(slots=True)
+class Way:
+    """How requests reach an engine: straight to a replica, or `relayed` by the name server, where there is no way.
+
+    One for each client, because it learns: a way that turned out to be none is not tried again.
+    """
+
+    relayed: bool = False
+    was_reached: bool = False
+
+
+def way(base: str, relayed: bool | None) -> Way:
+    """From an argument, else `MODELENGINE_RELAYED`, else by the address: behind TLS stands an ingress, no network."""
+    if relayed is None and os.environ.get(RELAYED_VARIABLE):
+        relayed = env.flag(os.environ, RELAYED_VARIABLE)
+    return Way(base.startswith("https:") if relayed is None else relayed)
+
+
 def nameserver(
     base: str, method: NameServerMethod, data: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S
 ) -> Flow[Any]:
@@ -125,30 +146,66 @@ def on_an_engine(
     base: str,
     protocol: str,
     name: str,
-    make_effect: Callable[[ServerInfo], Effect],
+    make_effect: Callable[[str], Effect],
+    way: Way,
     shuffle: Callable[[list[Any]], None] = random.shuffle,
+    is_elsewhere: Callable[[str], bool] = addresses.is_elsewhere,
 ) -> Flow[Any]:
-    """Carries the effect out on one replica of the name, chosen at random, as the seed does.
+    """Carries the effect out on one replica of the name, chosen at random, as the seed does; `make_effect` is told its
+    URL, or the name server's own where that relays.
 
     Another replica is tried only while nothing of the answer has come: nobody answers, or it is full or stopping.
     A replica that nobody answers at is reported to the name server at once.
     Raises NotFound for an unknown name, else what the last replica said.
     """
+    if way.relayed:
+        return (yield make_effect(base))
     services = yield from get_services(base, protocol, name)
     if not services:
         raise errors.unknown_name("model", name, (yield from get_service_names(base, protocol)))
+    if is_tunnel(base, services, is_elsewhere):
+        way.relayed = True
+        return (yield make_effect(base))
     shuffle(services)
     failure: errors.ModelEngineError | None = None
+    dead = 0
     for service in services:
         try:
-            return (yield make_effect(service))
-        except errors.ConnectionFailed as dead:
-            failure = dead
+            outcome = yield make_effect(service.url)
+            way.was_reached = True
+            return outcome
+        except errors.ConnectionFailed as nobody:
+            failure = nobody
+            dead += 1
             yield from report(base, service)
+            if dead == ENOUGH_DEAD and not way.was_reached:
+                break
         except (errors.Busy, errors.Unavailable) as refused:
             failure = refused
+            way.was_reached = True
     assert failure is not None
-    raise failure
+    if way.was_reached:
+        raise failure
+    return (yield from _relayed_after_all(base, make_effect, way, failure))
+
+
+def is_tunnel(base: str, services: Iterable[ServerInfo], is_elsewhere: Callable[[str], bool]) -> bool:
+    """Whether the name server's address is the near end of a port-forward: here, while all that it lists is not."""
+    is_here = addresses.is_loopback(urlsplit(base).hostname or "")
+    return is_here and all(is_elsewhere(service.host) for service in services)
+
+
+def _relayed_after_all(
+    base: str, make_effect: Callable[[str], Effect], way: Way, failure: errors.ModelEngineError
+) -> Flow[Any]:
+    """The last try of a client that has never reached a replica. Raises `failure` where the name server has no way
+    either."""
+    try:
+        outcome = yield make_effect(base)
+    except (errors.ConnectionFailed, errors.Unavailable, errors.NotFound) as neither:
+        raise failure from neither
+    way.relayed = True
+    return outcome
 
 
 def report(base: str, service: ServerInfo) -> Flow[None]:
@@ -159,27 +216,29 @@ def report(base: str, service: ServerInfo) -> Flow[None]:
         return
 
 
-def engine_call(base: str, protocol: str, name: str, method: EngineMethod) -> Flow[Any]:
-    return (
-        yield from on_an_engine(base, protocol, name, lambda at: Send(f"{at.url}/engine/{method}", {"model": name}))
-    )
+def engine_call(base: str, protocol: str, name: str, method: EngineMethod, way: Way | None = None) -> Flow[Any]:
+    def ask(url: str) -> Effect:
+        return Send(f"{url}/engine/{method}", {"model": name})
+
+    return (yield from on_an_engine(base, protocol, name, ask, way or Way()))
 
 
-def chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[ChatResponse]:
-    msg = yield from on_an_engine(
-        base, CHAT, request.model, lambda at: Send(_inference(at), to_json(request), timeout_s)
-    )
-    return from_json(ChatResponse, msg)
+def chat(base: str, request: ChatRequest, timeout_s: float, way: Way | None = None) -> Flow[ChatResponse]:
+    def ask(url: str) -> Effect:
+        return Send(_inference(url), to_json(request), timeout_s)
+
+    return from_json(ChatResponse, (yield from on_an_engine(base, CHAT, request.model, ask, way or Way())))
 
 
-def open_chat(base: str, request: ChatRequest, timeout_s: float) -> Flow[Any]:
-    return (
-        yield from on_an_engine(base, CHAT, request.model, lambda at: Open(_inference(at), to_json(request), timeout_s))
-    )
+def open_chat(base: str, request: ChatRequest, timeout_s: float, way: Way | None = None) -> Flow[Any]:
+    def ask(url: str) -> Effect:
+        return Open(_inference(url), to_json(request), timeout_s)
+
+    return (yield from on_an_engine(base, CHAT, request.model, ask, way or Way()))
 
 
-def _inference(at: ServerInfo) -> str:
-    return f"{at.url}/engine/{EngineMethod.INFERENCE}"
+def _inference(url: str) -> str:
+    return f"{url}/engine/{EngineMethod.INFERENCE}"
 
 
 def register(base: str, service: ServerInfo) -> Flow[dict[str, Any]]:

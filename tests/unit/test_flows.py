@@ -2,9 +2,9 @@
 
 import pytest
 
-from modelengine import errors, flows, wire
+from modelengine import addresses, errors, flows, wire
 from modelengine.chat_request import chat_request
-from modelengine.flows import Open, Pause, Send
+from modelengine.flows import Open, Pause, Send, Way
 from modelengine.protocol import ChatChunk, EngineMethod, ServerInfo, to_json
 
 BASE = "http://names:9527"
@@ -40,7 +40,7 @@ class Play:
 
 @pytest.fixture(autouse=True)
 def in_listed_order(monkeypatch):
-    monkeypatch.setattr(flows.on_an_engine, "__defaults__", (lambda services: None,))
+    monkeypatch.setattr(flows.on_an_engine, "__defaults__", (lambda services: None, lambda host: host != "here"))
 
 
 def test_the_first_replica_that_answers_is_used_and_nobody_else_is_asked():
@@ -85,6 +85,86 @@ def test_a_report_that_can_not_be_delivered_does_not_stop_the_retry():
         report=[errors.ConnectionFailed("the name server is away too")],
     )
     assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+
+
+def test_a_client_that_can_reach_no_replica_is_relayed_and_remembers_it():
+    away = errors.ConnectionFailed("no route")
+    way = Way()
+    play = Play(get_services=[listing(ONE, TWO)], inference=[away, away, "stream", "again"])
+    assert play.run(flows.open_chat(BASE, REQUEST, 60, way)) == "stream"
+    assert play.sent == ["get_services", "one:1", "report", "two:2", "report", "names:9527"]
+    assert play.run(flows.open_chat(BASE, REQUEST, 60, way)) == "again"
+    assert play.sent[6:] == ["names:9527"]
+
+
+def test_of_many_replicas_that_can_not_be_reached_only_two_are_tried():
+    away = errors.ConnectionFailed("no route")
+    play = Play(get_services=[listing(*[ONE] * 9)], inference=[away, away, "stream"])
+    assert play.run(flows.open_chat(BASE, REQUEST, 60)) == "stream"
+    assert play.sent.count("one:1") == 2
+
+
+@pytest.mark.parametrize("neither", [errors.ConnectionFailed("b"), errors.Unavailable("b"), errors.NotFound("b")])
+def test_where_the_name_server_has_no_way_either_the_replica_s_failure_is_raised(neither):
+    play = Play(get_services=[listing(ONE)], inference=[errors.ConnectionFailed("refused"), neither])
+    with pytest.raises(errors.ConnectionFailed, match="refused"):
+        play.run(flows.open_chat(BASE, REQUEST, 60))
+
+
+def test_a_client_that_has_reached_a_replica_is_not_relayed_when_all_are_dead():
+    way = Way()
+    dead = errors.ConnectionFailed("refused")
+    play = Play(get_services=[listing(ONE), listing(ONE)], inference=["stream", dead])
+    play.run(flows.open_chat(BASE, REQUEST, 60, way))
+    with pytest.raises(errors.ConnectionFailed):
+        play.run(flows.open_chat(BASE, REQUEST, 60, way))
+    assert (way.relayed, play.sent[-1]) == (False, "report")
+
+
+@pytest.mark.parametrize(
+    ("base", "hosts", "sent"),
+    [
+        ("http://127.0.0.1:9527", ["10.0.0.1", "10.0.0.2"], ["get_services", "127.0.0.1:9527"]),
+        ("http://localhost:9527", ["10.0.0.1"], ["get_services", "localhost:9527"]),
+        ("http://127.0.0.1:9527", ["10.0.0.1", "here"], ["get_services", "10.0.0.1:1"]),
+        ("http://names:9527", ["10.0.0.1"], ["get_services", "10.0.0.1:1"]),
+    ],
+)
+def test_a_name_server_here_that_lists_only_what_is_elsewhere_is_the_end_of_a_tunnel_and_relays(base, hosts, sent):
+    play = Play(get_services=[listing(*(ServerInfo("demo", host, 1) for host in hosts))], inference=["stream"])
+    assert play.run(flows.open_chat(base, REQUEST, 60)) == "stream"
+    assert play.sent == sent
+
+
+@pytest.mark.parametrize(
+    ("base", "argument", "variable", "relayed"),
+    [
+        (BASE, None, None, False),
+        (BASE, None, "1", True),
+        (BASE, True, "0", True),
+        (BASE, False, "1", False),
+        ("https://names:443", None, None, True),
+        ("https://names:443", None, "0", False),
+    ],
+)
+def test_an_argument_wins_over_the_environment_and_that_over_the_address(
+    base, argument, variable, relayed, monkeypatch
+):
+    monkeypatch.delenv(flows.RELAYED_VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(flows.RELAYED_VARIABLE, variable)
+    assert flows.way(base, argument).relayed is relayed
+
+
+def test_addresses_of_this_machine_are_not_elsewhere_and_names_may_be_anybody_s():
+    for host in ("127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "engine.local"):
+        assert not addresses.is_elsewhere(host)
+    for host in ("192.0.2.1", "2001:db8::1"):
+        assert addresses.is_elsewhere(host)
+    assert [addresses.is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "10.0.0.1", "names")] == [
+        *[True] * 3,
+        *[False] * 2,
+    ]
 
 
 def test_an_unknown_name_offers_the_nearest_one():

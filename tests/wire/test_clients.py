@@ -68,7 +68,7 @@ class BlockingStream:
         self._runner.run(self._stream.close())
 
 
-CHAT = {"sync": ChatClient, "asyncio": lambda host: Blocking(AsyncChatClient(host))}
+CHAT = {"sync": ChatClient, "asyncio": lambda host, **how: Blocking(AsyncChatClient(host, **how))}
 NAMES = {"sync": NameServerClient, "asyncio": lambda host: Blocking(AsyncNameServerClient(host))}
 
 
@@ -152,6 +152,19 @@ def test_the_name_server_s_calls(kind, front_door, start_engine):
         assert not names.deregister(service)
         assert "register" in names.support_methods()
         assert names.info()["kind"] == "in memory"
+
+
+@pytest.mark.parametrize("has_name_server", [True, False])
+def test_a_relayed_client_asks_one_address_for_everything(kind, front_door, start_engine, has_name_server):
+    # An engine alone knows nothing of names: whoever looks one up there fails.
+    engine = start_engine(FakeEngine(), front_door)
+    address = front_door if has_name_server else f"127.0.0.1:{engine.port}"
+    with CHAT[kind](address, relayed=True) as client:
+        assert client.support_methods("demo") == ["inference", "info", "support_methods"]
+        assert client.info("demo")["name"] == "demo"
+        assert client.chat("demo", HELLO).content == "Hello world!"
+        *parts, last = client.chat("demo", HELLO, stream=True)
+        assert ([part.content for part in parts], last.done) == (["Hello", " ", "world", "!"], True)
 
 
 @pytest.mark.parametrize("kind", CHAT)
