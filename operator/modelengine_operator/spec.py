@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from modelengine.errors import InvalidRequest
 from modelengine_operator import source
@@ -27,30 +27,18 @@ from modelengine_operator.fields import (
     Name,
     Quantity,
     Record,
-    Size,
     by_key,
     form,
-    in_bytes,
     rule,
     rules,
 )
+from modelengine_operator.runtime import Runtime
 from modelengine_operator.scheduling import Affinity, Toleration
+from modelengine_operator.storage import Cache, ShmSize
 
 NAME_LENGTH = 50
 NAME = r"[a-z]([a-z0-9-]*[a-z0-9])?"
-# The operator sets these itself; the hub's token is in a Secret.
-RESERVED_PREFIX = "MODELENGINE_"
-RESERVED_ENV = ("HOME", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN")
-RESERVED_MESSAGE = (
-    "MODELENGINE_*, HOME, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN are set by the operator: use the fields of "
-    "runtime, and the Secret modelengine-hub-token for the hub's token"
-)
-SHM_MESSAGE = "must be from 1Mi to 1Ti"
 HUB_ONLY_MESSAGE = "only an hf:// source is downloaded and needs a cache: remove cache"
-CACHE_MESSAGE = "set exactly one of claim (an existing PersistentVolumeClaim) and size (to make one)"
-
-
-IMAGE_MESSAGE = "must be an image, as in registry.example/team/engine:1.0 or registry.example/team/engine@sha256:..."
 ModelSource = Annotated[str, MinLen(1), MaxLen(512), Checked(source.parse, source.checks())]
 ServedName = Annotated[
     str, MinLen(1), MaxLen(256), form(r"[^\x00-\x20\x7f]+", "must have no spaces and no control characters")
@@ -67,70 +55,6 @@ class Model(Record):
         description="Where the model's files come from: demo:// (the small bundled model), hf://org/name or "
         "hf://org/name@revision (downloaded from the hub), pvc://claim/path (a folder in an existing "
         "PersistentVolumeClaim), oci://image (an image that holds the files; give its @sha256 digest to pin it).",
-    )
-
-
-def _is_free(name: str) -> None:
-    if name.startswith(RESERVED_PREFIX) or name in RESERVED_ENV:
-        raise InvalidRequest(RESERVED_MESSAGE)
-
-
-class EnvironmentVariable(Record):
-    """One environment variable of the engine."""
-
-    name: Annotated[
-        str,
-        MinLen(1),
-        MaxLen(128),
-        form("[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and '_', with no digit first"),
-        Checked(
-            _is_free,
-            (
-                rule(
-                    f"!self.startsWith('{RESERVED_PREFIX}') && !(self in [{', '.join(map(repr, RESERVED_ENV))}])",
-                    RESERVED_MESSAGE,
-                ),
-            ),
-        ),
-    ] = Field(description="Its name. Names that the operator sets itself are refused, MODELENGINE_* among them.")
-    value: Annotated[str, MaxLen(4096)] = Field(
-        default="", description="Its value. Default: empty. It is readable by all who may read this object: no secrets."
-    )
-
-
-class Runtime(Record):
-    """How the engine runs the model."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="What the model runs on. Default: auto, a GPU where the pod has one, else the CPU."
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="The numbers that the weights are kept in. Default: auto, what suits the device."
-    )
-    max_batch_size: Annotated[Int, Ge(1), Le(1024)] = Field(
-        default=32, description="How many requests are answered at the same time by one replica. Default: 32."
-    )
-    max_context: Annotated[Int, Ge(0), Le(10_000_000)] = Field(
-        default=0,
-        description="The most tokens of prompt and answer together; less takes less memory. "
-        "Default: 0, what the model was made for.",
-    )
-    max_queue: Annotated[Int, Ge(0), Le(100_000)] = Field(
-        default=256,
-        description="How many requests may wait in one replica before it answers that it is busy. Default: 256.",
-    )
-    threads: Annotated[Int, Ge(0), Le(1024)] = Field(
-        default=0, description="CPU threads of the engine. Default: 0, what suits the model and the CPUs it has."
-    )
-    image: Annotated[str, MinLen(1), MaxLen(512), form(source.IMAGE, IMAGE_MESSAGE)] | None = Field(
-        default=None,
-        description="Another image for the engine. The operator's allowed images must have it. "
-        "Default: the operator's engine image.",
-    )
-    env: Annotated[tuple[EnvironmentVariable, ...], MaxLen(64)] = Field(
-        default=(),
-        description="More environment variables for the engine, at most 64.",
-        json_schema_extra=by_key("name"),
     )
 
 
@@ -166,84 +90,10 @@ class Resources(Record):
     )
 
 
-class Cache(Record):
-    """Where a downloaded model is kept."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule("has(self.claim) != has(self.size)", CACHE_MESSAGE),
-            rule(
-                "has(self.size) || !has(self.storageClass)",
-                "storageClass is for a claim that is made: remove it, or set size in place of claim",
-                ".storageClass",
-            ),
-            rule(
-                "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-                "a volume can't shrink: keep the size, or delete the ModelEngine and make it anew",
-                ".size",
-            ),
-            rule(
-                "!has(self.size) || !has(oldSelf.size) || (has(self.storageClass) == has(oldSelf.storageClass) "
-                "&& (!has(self.storageClass) || self.storageClass == oldSelf.storageClass))",
-                "the class of a volume can't be changed: delete the ModelEngine and make it anew",
-                ".storageClass",
-            ),
-            rule(
-                "!has(self.size) || !has(oldSelf.size) || self.accessMode == oldSelf.accessMode",
-                "the access mode of a volume can't be changed: delete the ModelEngine and make it anew",
-                ".accessMode",
-            ),
-        )
-    )
-
-    claim: Name | None = Field(
-        default=None,
-        description="An existing PersistentVolumeClaim in this namespace. Several ModelEngines may share it.",
-    )
-    size: Size | None = Field(
-        default=None,
-        description="Make a PersistentVolumeClaim of this size, such as 20Gi. It goes with the ModelEngine.",
-    )
-    storage_class: Name | None = Field(
-        default=None, description="The StorageClass of the claim that is made. Default: the cluster's own."
-    )
-    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
-        default="ReadWriteOnce",
-        description="ReadWriteOnce: pods of one node use it. ReadWriteMany: pods of all nodes, where the class can. "
-        "Default: ReadWriteOnce.",
-    )
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if (self.claim is None) == (self.size is None):
-            raise ValueError(CACHE_MESSAGE)
-        return self
-
-
 class PullSecret(Record):
     """A Secret that holds the login of an image registry."""
 
     name: Name = Field(description="Its name, in this namespace.")
-
-
-def _is_shm_size(size: str) -> None:
-    if not in_bytes("1Mi") <= in_bytes(size) <= in_bytes("1Ti"):
-        raise InvalidRequest(SHM_MESSAGE)
-
-
-ShmSize = Annotated[
-    Size,
-    Checked(
-        _is_shm_size,
-        (
-            rule(
-                "!isQuantity(self) || "
-                "(quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0)",
-                SHM_MESSAGE,
-            ),
-        ),
-    ),
-]
 
 
 class Spec(Record):

@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 import crd_values
 from crd_values import Bad, Row
 from modelengine.errors import InvalidRequest
-from modelengine_operator import source, spec
+from modelengine_operator import runtime, source, spec
 from modelengine_operator.fields import Record, in_bytes
+from modelengine_operator.runtime import Runtime
 from modelengine_operator.source import Source
 from modelengine_operator.spec import Engine, Spec
 from modelengine_operator.status import Status
@@ -255,7 +256,7 @@ def test_the_engine_takes_every_bound_and_default_of_the_runtime() -> None:
     }
     own = runtime_settings.from_env({})
     for alias, variable in numbers.items():
-        field = field_called(spec.Runtime, alias)
+        field = field_called(Runtime, alias)
         assert field.default == getattr(own, variable.lower())
         limits = [getattr(limit, "ge", getattr(limit, "le", None)) for limit in field.metadata]
         low, high = [limit for limit in limits if limit is not None]
@@ -264,7 +265,7 @@ def test_the_engine_takes_every_bound_and_default_of_the_runtime() -> None:
         for value in (low - 1, high + 1):
             with pytest.raises(InvalidRequest):
                 runtime_settings.from_env({f"MODELENGINE_{variable}": str(value)})
-    assert typing.get_args(field_called(spec.Runtime, "dtype").annotation) == runtime_settings.DTYPES
+    assert typing.get_args(field_called(Runtime, "dtype").annotation) == runtime_settings.DTYPES
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_the_engine_takes_every_bound_and_default_of_the_runtime() -> None:
         (DEMO | {"cache": {"size": "1Gi"}}, f"spec.cache: {spec.HUB_ONLY_MESSAGE}"),
         (
             DEMO | {"runtime": {"env": [{"name": "MODELENGINE_X"}]}},
-            f"spec.runtime.env[0].name: {spec.RESERVED_MESSAGE}",
+            f"spec.runtime.env[0].name: {runtime.RESERVED_MESSAGE}",
         ),
     ],
 )
