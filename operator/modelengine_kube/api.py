@@ -25,7 +25,7 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 WATCH_S = 240
-# The server sends a bookmark every minute at least: a watch that is silent for longer is dead.
+# The server sends a bookmark every minute if anything happens at all: a watch that is silent for longer may be dead.
 WATCH_SILENCE_S = 90
 
 
@@ -121,6 +121,9 @@ class KubeApi:
                     raise errors.of_answer(response.status, await response.read(), response.headers)
                 async for line in response.content:
                     yield _event(line)
+        except aiohttp.SocketTimeoutError:
+            # Dead, or of a kind of which nothing happens: the same to whoever lists again.
+            return
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, TypeError, KeyError) as failure:
             raise errors.Unreachable(f"the watch of {resource.plural} broke: {failure!r}") from failure
 

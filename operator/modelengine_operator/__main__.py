@@ -49,8 +49,9 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{"))
     logging.basicConfig(level=level, handlers=[handler])
-    # kopf tells of each event that it sees.
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # These tell of each event, and of each probe.
+    for library in ("kopf", "aiohttp.access"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 async def run(chosen: Settings) -> None:
@@ -81,9 +82,9 @@ async def run(chosen: Settings) -> None:
             )
         ]
         probe = {
-            "watchers": lambda **_: handlers.check_watchers(chosen.namespaces),
-            "relisting": lambda **_: relisting.check(),
-            "tasks": lambda **_: check_tasks(running),
+            "watchers": lambda: handlers.check_watchers(chosen.namespaces),
+            "relisting": relisting.check,
+            "tasks": lambda: check_tasks(running),
         }
         log.info("ModelEngineOperator: running! namespaces: %s", ", ".join(chosen.namespaces) or "all")
         try:

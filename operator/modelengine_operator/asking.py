@@ -15,7 +15,7 @@ from modelengine import kinds
 from modelengine.protocol import EngineMethod, host_in_url
 from modelengine_operator.observed import Progress
 from modelengine_operator.podstate import PodState
-from modelengine_operator.status import MAX_WORD
+from modelengine_operator.status import MAX_NUMBER, MAX_WORD
 
 log = logging.getLogger(__name__)
 
@@ -84,4 +84,4 @@ class Asking:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER

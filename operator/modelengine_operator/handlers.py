@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import kopf
@@ -26,6 +26,8 @@ WATCHER_TASK = "watcher for "
 # After this long without an event or a bookmark the connection is taken for dead.
 SILENCE_S = 70.0
 
+Check = Callable[[], None]
+
 
 class Forever:
     """Delays between tries without an end: kopf gives a watch up for good when its list of delays runs out."""
@@ -37,7 +39,7 @@ class Forever:
             yield random.uniform(8.0, 16.0)
 
 
-def registry_of(copy: Copy, probe: Mapping[str, Any]) -> kopf.OperatorRegistry:
+def registry_of(copy: Copy, probe: Mapping[str, Check]) -> kopf.OperatorRegistry:
     """The handlers. The liveness probe calls each value of `probe`, which raises when all is not well."""
     registry = kopf.OperatorRegistry()
 
@@ -68,8 +70,17 @@ def registry_of(copy: Copy, probe: Mapping[str, Any]) -> kopf.OperatorRegistry:
             copy.learn(obj)
 
     for name, check in probe.items():
-        kopf.on.probe(id=name, registry=registry)(check)
+        # Else kopf would try a probe that fails again and again, and never answer.
+        kopf.on.probe(id=name, registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_probe(check))
     return registry
+
+
+def _probe(check: Check) -> Callable[..., Awaitable[None]]:
+    # Async: kopf runs others in a thread, where no task can be seen.
+    async def run(**_: Any) -> None:
+        check()
+
+    return run
 
 
 def check_watchers(namespaces: Collection[str]) -> None:
