@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
+# For `make images`: what builds, what its images are called, and more flags for it (--build-arg BASE=..., --push).
+BUILDER ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))) docker)
+IMAGE_PREFIX ?=
+IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit lock bench demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster images lock bench demo-model clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the environment: .venv with everything locked (about 6 GB, torch included)
 
@@ -27,11 +33,12 @@ $(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
 demo: setup ## Run it: name server, engine and client on the bundled model, offline
 	@$(BIN)/modelengine demo --up
 
-test: check ## Run every check and every test
+test: check ## Run every check and every test (root and Linux for those on a real Kubernetes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --ignore=tests/cluster
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
+	@$(MAKE) --no-print-directory test-cluster
 
 check: setup ## Lint, types, import contracts
 	$(BIN)/ruff check
@@ -42,6 +49,20 @@ check: setup ## Lint, types, import contracts
 unit: setup ## Run the tests that take seconds
 	$(PYTEST) -q tests/unit
 
+test-cluster: cluster-parts ## Run the tests on a real Kubernetes, which this machine brings up
+	$(PYTEST) tests/cluster
+
+cluster-parts: setup ## Install and build what that Kubernetes consists of, images too (once; about 20 minutes and 15 GB)
+	@$(CLUSTER).parts
+
+cluster: cluster-parts ## Bring that Kubernetes up to play with, until Ctrl-C
+	@$(CLUSTER).up
+
+images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=registry.example/me/)
+	for name in operator engine; do \
+	  $(BUILDER) build $(BUILD_FLAGS) -f $$name/Dockerfile -t $(IMAGE_PREFIX)modelengine-$$name:$(IMAGE_TAG) . || exit 1; \
+	done
+
 bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench
 
@@ -51,12 +72,16 @@ demo-model: setup ## Train the bundled model anew (resumable; about 90 minutes o
 	$(BIN)/python -m demo.export
 	$(BIN)/python -m demo.evaluate
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+# What an image has is what was tested: the same versions.
+LOCK_PART := $(LOCK) --constraint requirements/dev.txt
+
 lock: setup ## Lock the newest allowed dependencies, with hashes and without addresses
-	for name in uv dev; do \
-	  case $$name in uv) from="requirements/uv.in";; dev) from="pyproject.toml --all-extras --group dev";; esac; \
-	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header $$from -o requirements/$$name.txt; \
-	done
+	$(LOCK) --upgrade requirements/uv.in -o requirements/uv.txt
+	$(LOCK) --upgrade pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(LOCK_PART) pyproject.toml --extra operator --extra gateway -o requirements/operator.txt
+	$(LOCK_PART) pyproject.toml --extra engine -o requirements/engine.txt
+	$(LOCK_PART) requirements/build.in -o requirements/build.txt
 
 clean: ## Remove what can be made again
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist build

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cluster.harness import leftovers, network, places, processes
 from cluster.harness.audit import WRITES
 from cluster.harness.control_plane import CommandFailed, ControlPlane
 
@@ -74,39 +69,3 @@ def test_the_api_server_goes_and_comes_back_with_what_it_knew(control_plane: Con
     with control_plane.without_api_server(), pytest.raises(CommandFailed, match="refused"):
         control_plane.kubectl("get", "configmaps", "-n", namespace)
     assert "kept" in control_plane.kubectl("get", "configmaps", "-n", namespace)
-
-
-@contextmanager
-def another_one() -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A cluster of a process of its own; and its folder."""
-    argv = [sys.executable, "-m", "cluster.harness.up", "--control-plane"]
-    env = {**os.environ, "PYTHONPATH": str(TESTS)}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
-        assert process.stdout is not None
-        assert any("KUBECONFIG" in line for line in process.stdout), "it did not come up"
-        try:
-            yield process, places.CLUSTERS / f"me-{process.pid}"
-        finally:
-            process.kill()
-
-
-def test_a_cluster_whose_owner_was_killed_is_removed_by_the_next_run() -> None:
-    with another_one() as (process, folder):
-        parts = [int(path.read_text().split()[0]) for path in (folder / "pids").iterdir()]
-        process.kill()
-    assert len(parts) == 4
-    assert folder.name in network.names()
-
-    leftovers.clean()
-
-    assert folder.name not in network.names()
-    assert not folder.exists()
-    processes.until(lambda: not any(map(processes.started_at, parts)), 10, "the end of its processes")
-
-
-def test_a_cluster_that_is_told_to_end_leaves_nothing() -> None:
-    with another_one() as (process, folder):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-    assert folder.name not in network.names()
-    assert not folder.exists()

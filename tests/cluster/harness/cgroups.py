@@ -23,8 +23,14 @@ def make(cluster: Path) -> None:
         (root / name(cluster)).mkdir(exist_ok=True)
 
 
+def folders(cluster: Path) -> list[Path]:
+    """All that there is of it, children before their parents."""
+    tops = [root / name(cluster) for root in _roots()]
+    return [Path(path) for top in tops for path, _, _ in os.walk(top, topdown=False)]
+
+
 def processes(cluster: Path) -> set[int]:
-    return {int(pid) for folder in _folders(cluster) for pid in _lines(folder / "cgroup.procs")}
+    return {int(pid) for folder in folders(cluster) for pid in _lines(folder / "cgroup.procs")}
 
 
 def remove(cluster: Path) -> None:
@@ -36,15 +42,9 @@ def remove(cluster: Path) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
         time.sleep(0.05)
-    for folder in _folders(cluster):
+    for folder in folders(cluster):
         with suppress(OSError):
             folder.rmdir()
-
-
-def _folders(cluster: Path) -> list[Path]:
-    """Children before their parents."""
-    tops = [root / name(cluster) for root in _roots()]
-    return [Path(path) for top in tops for path, _, _ in os.walk(top, topdown=False)]
 
 
 def _lines(path: Path) -> list[str]:
