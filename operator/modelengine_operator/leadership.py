@@ -77,7 +77,7 @@ class Leadership:
             return
         self._valid_until = float("-inf")
         lease = await self._api.get(resources.LEASES, self._namespace, LEASE_NAME)
-        if lease["spec"].get("holderIdentity") == self._identity:
+        if lease.get("spec", {}).get("holderIdentity") == self._identity:
             lease["spec"]["holderIdentity"] = ""
             await self._api.replace(resources.LEASES, lease)
 
@@ -100,7 +100,7 @@ class Leadership:
         self._valid_until = asked_at + VALID_S
 
     def _may_take(self, lease: Object) -> bool:
-        spec = lease["spec"]
+        spec = lease.get("spec", {})
         holder = spec.get("holderIdentity") or ""
         seen = (holder, spec.get("renewTime") or "")
         if seen != self._seen:
