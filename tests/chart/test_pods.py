@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from modelengine import kinds
 from modelengine.protocol import DEFAULT_PORT
 from modelengine_gateway import settings as gateway_settings
 from modelengine_operator import settings as operator_settings
+from modelengine_operator import uninstall
 
 Pods = Callable[[str], Iterator[tuple[str, Object]]]
 
@@ -129,6 +131,12 @@ def test_the_front_door_reads_what_the_chart_sets(pods: Pods) -> None:
     assert chosen.listen_port == DEFAULT_PORT
     assert chosen.grace_s == 30
     assert chosen.namespaces == ("team-a", "team-b")
+
+
+def test_the_uninstallation_reads_what_the_chart_sets(pods: Pods) -> None:
+    source = inspect.getsource(uninstall)
+    given = environment(pods, "namespaces", "uninstall")
+    assert {name for name in given if f'"{name}"' not in source} == set()
 
 
 def test_both_and_the_uninstallation_look_into_the_same_namespaces(pods: Pods) -> None:

@@ -1,72 +1,11 @@
-"""Every right that the chart gives, written down. A right more or less fails here first, and is then talked about."""
+"""The rights that the chart gives. One more or less fails here first, and is then talked about."""
 
 from __future__ import annotations
 
 import pytest
 
 from chart.rendering import Object
-from modelengine import kinds
-from modelengine_operator import leadership
-
-Right = tuple[str, str, str, str]  # group, resource, name or "*" for any, verb
-
-ME = kinds.GROUP
-REGISTRY = kinds.REGISTRY_NAME
-
-
-def rights(group: str, resources: str, verbs: str, name: str = "*") -> set[Right]:
-    return {(group, resource, name, verb) for resource in resources.split() for verb in verbs.split()}
-
-
-OPERATOR = (
-    rights(ME, "modelengines", "get list watch")
-    | rights(ME, "modelengines/status", "get patch")
-    | rights("apps", "deployments", "list watch create patch")
-    | rights("", "services serviceaccounts persistentvolumeclaims", "list watch create patch")
-    | rights("policy", "poddisruptionbudgets", "list watch create patch")
-    | rights("", "pods", "list watch")
-    | rights("", "configmaps", "create")
-    | rights("", "configmaps", "get list watch update", REGISTRY)
-    | rights("", "events", "create patch")
-)
-LEASE = rights("coordination.k8s.io", "leases", "create") | rights(
-    "coordination.k8s.io", "leases", "get update", leadership.LEASE_NAME
-)
-FRONT_DOOR = rights("", "configmaps", "get list watch", REGISTRY)
-UNINSTALL = (
-    rights(ME, "modelengines", "list")
-    | rights("apps", "deployments", "list delete")
-    | rights("", "services serviceaccounts", "list delete")
-    | rights("policy", "poddisruptionbudgets", "list delete")
-    | rights("", "configmaps", "delete", REGISTRY)
-)
-VIEW = rights(ME, "modelengines modelengines/status modelengines/scale", "get list watch")
-EDIT = rights(ME, "modelengines", "create update patch delete deletecollection") | rights(
-    ME, "modelengines/scale", "update patch"
-)
-
-# Kind, namespace ("" for cluster-wide), name -> rights
-EVERYWHERE = {
-    ("ClusterRole", "", "modelengine-operator"): OPERATOR,
-    ("Role", "home", "modelengine-operator-lease"): LEASE,
-    ("ClusterRole", "", "modelengine-front-door"): FRONT_DOOR,
-    ("ClusterRole", "", "modelengine-uninstall"): UNINSTALL,
-    ("ClusterRole", "", "modelengine-view"): VIEW,
-    ("ClusterRole", "", "modelengine-edit"): EDIT,
-}
-IN_TWO_NAMESPACES = {
-    ("Role", "home", "modelengine-operator-lease"): LEASE,
-    ("ClusterRole", "", "modelengine-view"): VIEW,
-    ("ClusterRole", "", "modelengine-edit"): EDIT,
-} | {
-    ("Role", namespace, name): given
-    for namespace in ("team-a", "team-b")
-    for name, given in (
-        ("modelengine-operator", OPERATOR),
-        ("modelengine-front-door", FRONT_DOOR),
-        ("modelengine-uninstall", UNINSTALL),
-    )
-}
+from chart.rights import EVERYWHERE, IN_TWO_NAMESPACES, Right, of_rule
 
 
 def place(obj: Object) -> tuple[str, str, str]:
@@ -74,14 +13,7 @@ def place(obj: Object) -> tuple[str, str, str]:
 
 
 def given_by(role: Object) -> set[Right]:
-    return {
-        (group, resource, name, verb)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for name in rule.get("resourceNames", ["*"])
-        for verb in rule["verbs"]
-    }
+    return {right for rule in role["rules"] for right in of_rule(rule)}
 
 
 @pytest.mark.parametrize(("choice", "expected"), [("defaults", EVERYWHERE), ("namespaces", IN_TWO_NAMESPACES)])

@@ -179,10 +179,11 @@ def test_a_crd_of_somebody_else_is_taken_over_only_on_request(control_plane: Con
 
     install(control_plane, home, KEEP_ENGINES, "crds.install=false")
     control_plane.helm("uninstall", "modelengine", "-n", home)
-    assert cluster_wide(control_plane) == set()
+    control_plane.kubectl("get", CRD)
 
+    control_plane.kubectl("apply", "--server-side", "-f", render.CRD)
     install(control_plane, home, KEEP_ENGINES, more=("--take-ownership",))
-    # And by hand again, over Helm's: the fields are the same, so nobody minds.
+    # And by hand again, over Helm's: what both say is the same, so there is no conflict.
     control_plane.kubectl("apply", "--server-side", "-f", render.CRD)
 
 

@@ -57,6 +57,4 @@ volumeMounts:
   value: {{ join "," .Values.watchNamespaces | quote }}
 - name: MODELENGINE_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: MODELENGINE_LOG_LEVEL
-  value: {{ .Values.logLevel }}
 {{- end }}
