@@ -12,10 +12,12 @@ CHUNK = re.compile(
 )
 
 
-def check(lines: list[str], port: int | None) -> None:
+def check(lines: list[str], port: int | None, host: str = "127.0.0.1") -> None:
     """Asserts the order and the shape; `port` None takes any."""
     assert lines[:2] == [RULER, "Wait demo available"]
-    listed = re.fullmatch(r"\[ServerInfo\(name='demo', host='127.0.0.1', port=(\d+), protocol='chat'\)\]", lines[2])
+    listed = re.fullmatch(
+        rf"\[ServerInfo\(name='demo', host='{re.escape(host)}', port=(\d+), protocol='chat'\)\]", lines[2]
+    )
     assert listed is not None
     assert port in (None, int(listed[1]))
     assert lines[3:8] == [
