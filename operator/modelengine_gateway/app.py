@@ -14,7 +14,7 @@ import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, limits, native
-from modelengine_gateway import nameserver
+from modelengine_gateway import loops, nameserver
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -55,6 +55,7 @@ def create(settings: Settings) -> FrontDoor:
     )
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
+    app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
     app.include_router(native.routes(Relay(directory, upstream, Balance())))
 

@@ -10,6 +10,7 @@ import aiohttp
 
 from modelengine import errors, wire
 from modelengine.protocol import EngineMethod, ServerInfo
+from modelengine_gateway import loops
 
 CONNECT_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.5
@@ -52,6 +53,7 @@ class Upstream:
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            headers={loops.MARK: "1"},
         )
         return self
 

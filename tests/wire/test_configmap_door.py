@@ -427,6 +427,19 @@ def test_a_client_asks_the_door_for_the_name_and_talks_to_the_pod_itself(
         assert client.chat("demo", [{"role": "user", "content": "hi"}]).content == "direct"
 
 
+def test_a_registry_that_names_the_door_itself_sends_nothing_in_a_circle(
+    server: FakeApiServer, door: str, start_engine: StartEngine
+) -> None:
+    itself = ServerInfo("demo", "127.0.0.1", int(door.split(":")[1]))
+    server.write("team", registry(itself))
+    assert seen(door, itself)
+    reply = chat(door)
+    assert (reply.status, reply.msg) == (503, "this is a front door, not an engine")
+    server.write("team", registry(itself, start_engine(FakeEngine())))
+    assert until(lambda: len(listed(door)) == 2)
+    assert [chat(door).status for _ in range(8)] == [200] * 8
+
+
 def start_process(**variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "modelengine_gateway"],

@@ -84,6 +84,11 @@ def test_an_engine_that_is_not_ready_is_not_listed_until_it_is(
     assert names.get_services("chat", "demo") == [info]
 
 
+def test_a_front_door_is_not_listed_as_an_engine(names: NameServerClient, front_door: str) -> None:
+    with pytest.raises(errors.Unavailable, match="not listed"):
+        names.register(ServerInfo("demo", "127.0.0.1", int(front_door.split(":")[1])))
+
+
 def test_renewing_a_listed_entry_does_not_ask_the_engine(names: NameServerClient, start_engine: StartEngine) -> None:
     fake = FakeEngine()
     info = start_engine(fake)
