@@ -172,7 +172,7 @@ def test_an_entry_that_is_wrong_is_dropped_and_the_complaint_says_why(value: Any
         ({"host": "0.0.0.0"}, "host: must be the IP address"),
         ({"host": "224.0.0.1"}, "host: must be the IP address"),
         ({"host": "169.254.169.254"}, "host: must be the IP address"),
-        ({"host": "fd00::1%25/x"}, "host: must be the IP address"),
+        ({"host": "fd00::1%eth0"}, "host: must be the IP address"),
         ({"name": "other"}, "name: is not the entry's"),
         ({"protocol": "retriever"}, "name: is not the entry's"),
         ({"uid": ""}, "uid: must be a text"),
