@@ -110,6 +110,20 @@ class Release:
         conditions = self.get("me", name, namespace)["status"]["conditions"]
         return str(next(c["message"] for c in conditions if c["type"] == condition))
 
+    def last_words_of(self, pod: str, namespace: str, timeout_s: float = 120) -> str:
+        """What a pod that runs to its end has printed, once it has succeeded."""
+        phase = ""
+
+        def over() -> bool:
+            nonlocal phase
+            phase = self.get("pod", pod, namespace)["status"].get("phase", "")
+            return phase in ("Succeeded", "Failed")
+
+        processes.until(over, timeout_s, f"the end of pod {pod}", pause_s=0.5)
+        said = self.plane.kubectl("logs", pod, "-n", namespace)
+        assert phase == "Succeeded", said
+        return said
+
     def story(self, name: str, namespace: str) -> str:
         """What a person would look at when a ModelEngine does not come up."""
         asked = [
