@@ -58,6 +58,7 @@ def test_the_command_alone_shows_its_verbs() -> None:
         "ls",
         "ps",
         "wait",
+        "logs",
         "demo",
         "doctor",
         "pull",

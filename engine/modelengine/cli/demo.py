@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelengine.cli import options
+from modelengine.cli.reach import Door, Reach
 from modelengine.protocol import DEFAULT_PORT
 
 RULER = "=" * 80
@@ -14,6 +14,7 @@ PROMPT = "给我介绍一下大型语言模型。"
 
 
 def demo(
+    reach: Reach,
     model: Annotated[str, typer.Option(help="A served name; with --up also what to serve.")] = "demo",
     prompt: Annotated[str, typer.Option(help="What to ask.")] = PROMPT,
     up: Annotated[bool, typer.Option("--up", help="Start the whole system first, and stop it at the end.")] = False,
@@ -21,28 +22,29 @@ def demo(
         int | None, typer.Option(min=0, max=65535, help=f"With --up: the name server's. Default {DEFAULT_PORT}.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the model.")] = 600.0,
-    host: options.Host = None,
 ) -> None:
     """Show a first conversation; --up starts all it needs."""
-    if up and host is not None:
-        raise typer.BadParameter("--host is of a running system; --up starts its own")
+    if up and (reach.host is not None or reach.cluster is not None):
+        given = "--host" if reach.cluster is None else "a cluster"
+        raise typer.BadParameter(f"{given} is of a running system; --up starts its own")
     if port is not None and not up:
         raise typer.BadParameter("--port goes with --up")
     if not up:
-        return conversation(host, model, prompt, timeout)
+        with reach.opened() as door:
+            return conversation(door, model, prompt, timeout)
     from modelengine.cli import first_window
 
     with first_window.opened(model, DEFAULT_PORT if port is None else port) as window:
-        return conversation(window.address, window.name, prompt, timeout)
+        return conversation(Door(window.address, False), window.name, prompt, timeout)
 
 
-def conversation(host: str | None, model: str, prompt: str, timeout: float) -> None:
+def conversation(door: Door, model: str, prompt: str, timeout: float) -> None:
     """The transcript, in the order and the shape that the first example had."""
     from modelengine.client import ChatClient
     from modelengine.protocol import Message, ServerResponse
 
     messages = [Message("user", prompt)]
-    with ChatClient(host) as client:
+    with ChatClient(door.host, relayed=door.relayed) as client:
         print(RULER)
         print(f"Wait {model} available", flush=True)
         print(client.wait_service_available(model, timeout))

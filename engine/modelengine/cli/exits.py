@@ -15,6 +15,7 @@ import typer
 from modelengine import errors
 
 DEBUG_VARIABLE = "MODELENGINE_DEBUG"
+INSTALL = "helm install modelengine charts/modelengine --namespace modelengine --create-namespace"
 START_HINT = "; start it here with 'modelengine up', or say where it is with --host"
 
 

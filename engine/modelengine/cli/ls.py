@@ -1,4 +1,4 @@
-"""`modelengine ls`: the names that are served, and by how many."""
+"""`modelengine ls`: the names that are served, and by how many; in a cluster also those that are not, and why."""
 
 from __future__ import annotations
 
@@ -6,18 +6,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelengine.cli import options
+from modelengine.cli.reach import Cluster, Reach
 from modelengine.protocol import ServerInfo
 
 
-def ls(output: options.Output = options.Format.TABLE, host: options.Host = None) -> None:
+def ls(
+    reach: Reach, output: options.Output = options.Format.TABLE, all_namespaces: options.AllNamespaces = False
+) -> None:
     """List the served names."""
+    if reach.cluster is not None or all_namespaces:
+        in_cluster(reach.cluster or Cluster(), output, all_namespaces)
+        return
     from modelengine.cli import tables
     from modelengine.cli.replicas import Replicas
 
-    with Replicas(host) as client:
+    with Replicas(reach.host) as client:
         records = by_name(client.all())
     addresses = tables.Column("ADDRESSES", lambda record: ", ".join(record["addresses"]), is_wide=True)
     tables.show(records, [*map(tables.Column, ("NAME", "PROTOCOL", "REPLICAS")), addresses], output)
+
+
+def in_cluster(cluster: Cluster, output: options.Format, all_namespaces: bool) -> None:
+    """The ModelEngines, as their status tells of them."""
+    from datetime import UTC, datetime
+
+    from modelengine.cli import engines, tables
+    from modelengine.cli.kubectl import Kubectl
+
+    kubectl = Kubectl(cluster)
+    found = kubectl.engines(all_namespaces)
+    records = [engines.engine_record(engine, datetime.now(UTC)) for engine in found]
+    columns = [
+        *[tables.Column("NAMESPACE")] * all_namespaces,
+        *map(tables.Column, ("NAME", "MODEL", "READY")),
+        tables.Column("REPLICAS", lambda record: f"{record['ready_replicas']}/{record['replicas']}"),
+        tables.Column("REASON"),
+        tables.Column("AGE", lambda record: tables.duration(record["age_s"])),
+        *(tables.Column(title, is_wide=True) for title in ("SOURCE", "DEVICE", "STAGE", "MESSAGE")),
+    ]
+    # What can be chatted with is the model's name, not the object's.
+    tables.show(records, columns, output, key="model")
 
 
 def by_name(services: Sequence[ServerInfo]) -> list[dict[str, Any]]:

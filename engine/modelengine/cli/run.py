@@ -13,12 +13,14 @@ import typer
 
 from modelengine import errors
 from modelengine.cli import naming, options
+from modelengine.cli.reach import Reach
 
 if TYPE_CHECKING:
     from modelengine.client import ChatClient
 
 
 def run(
+    reach: Reach,
     name: options.Name,
     prompt: Annotated[str | None, typer.Argument(help="What to ask; piped input comes before it.")] = None,
     system: Annotated[str | None, typer.Option("-s", "--system", help="A system message.")] = None,
@@ -30,7 +32,6 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="The protocol's envelopes, one per line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="The answer's numbers on stderr.")] = False,
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait until the name is served.")] = None,
-    host: options.Host = None,
 ) -> None:
     """Chat: one answer for a prompt, else a conversation."""
     from modelengine.cli import answer, chat_options
@@ -42,7 +43,7 @@ def run(
     asked = whole_prompt(prompt, None if is_terminal else piped())
     if asked is None and not is_terminal:
         raise typer.BadParameter("no prompt; give one as an argument or on stdin")
-    with ChatClient(host) as client:
+    with reach.opened() as door, ChatClient(door.host, relayed=door.relayed) as client:
         model = served(client, name, wait)
         if asked is None:
             from modelengine.cli import repl

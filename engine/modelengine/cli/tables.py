@@ -32,8 +32,9 @@ class Column:
         return MISSING if value is None else str(value)
 
 
-def show(records: Sequence[Record], columns: Sequence[Column], form: Format) -> None:
-    """Prints the records on stdout. JSON and YAML carry all that is known, a table only what its columns say."""
+def show(records: Sequence[Record], columns: Sequence[Column], form: Format, key: str = "name") -> None:
+    """Prints the records on stdout. JSON and YAML carry all that is known, a table only what its columns say, and
+    `name` only the `key` of each."""
     match form:
         case Format.JSON:
             print(json.dumps(records, ensure_ascii=False, indent=2))
@@ -42,7 +43,7 @@ def show(records: Sequence[Record], columns: Sequence[Column], form: Format) -> 
 
             print(yaml.safe_dump(list(records), allow_unicode=True, sort_keys=False), end="")
         case Format.NAME:
-            print("".join(f"{record['name']}\n" for record in records), end="")
+            print("".join(f"{record[key]}\n" for record in records), end="")
         case Format.TABLE | Format.WIDE:
             _print_table(records, [column for column in columns if form is Format.WIDE or not column.is_wide])
 

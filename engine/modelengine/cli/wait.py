@@ -6,21 +6,39 @@ from typing import Annotated
 
 import typer
 
+from modelengine import errors
 from modelengine.cli import options
+from modelengine.cli.reach import Cluster, Reach
 from modelengine.protocol import to_json
 
 
 def wait(
+    reach: Reach,
     name: options.Name,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 600.0,
     output: options.Output = options.Format.TABLE,
-    host: options.Host = None,
 ) -> None:
     """Wait until a name is served, and list its replicas."""
     from modelengine.cli import tables
     from modelengine.client import ChatClient
 
-    with ChatClient(host) as client:
-        services = client.wait_service_available(name, timeout)
+    with reach.opened() as door, ChatClient(door.host, relayed=door.relayed) as client:
+        try:
+            services = client.wait_service_available(name, timeout)
+        except errors.WaitTimeout as late:
+            if reach.cluster is None:
+                raise
+            raise errors.WaitTimeout(f"{late.message}; {in_cluster(reach.cluster, name)}") from late
     columns = [*map(tables.Column, ("NAME", "HOST", "PORT", "PROTOCOL"))]
     tables.show([to_json(service) for service in services], columns, output)
+
+
+def in_cluster(cluster: Cluster, name: str) -> str:
+    """Why the name is not served, as the cluster knows it."""
+    from modelengine.cli import engines
+    from modelengine.cli.kubectl import Kubectl
+
+    try:
+        return engines.why_not(Kubectl(cluster).engines(), name)
+    except errors.ModelEngineError as unknown:
+        return unknown.message
