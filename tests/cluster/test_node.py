@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from cluster.harness import images, network, processes
-from cluster.harness.control_plane import ControlPlane
+from cluster.harness.control_plane import CommandFailed, ControlPlane
 from cluster.harness.node import Node
 
 # A web server that says who answers, in the base image.
@@ -51,7 +51,12 @@ def server(control_plane: ControlPlane, node: Node, namespace: str) -> str:
 
 
 def wait_for(plane: ControlPlane, namespace: str, name: str, what: str) -> None:
-    plane.kubectl("wait", f"pod/{name}", f"--for={what}", "-n", namespace, "--timeout=90s")
+    try:
+        plane.kubectl("wait", f"pod/{name}", f"--for={what}", "-n", namespace, "--timeout=90s")
+    except CommandFailed as exc:
+        exc.add_note(plane.kubectl("describe", "pod", name, "-n", namespace))
+        exc.add_note(plane.kubectl("logs", name, "-n", namespace, "--tail=20"))
+        raise
 
 
 def ask_from(plane: ControlPlane, namespace: str, name: str, host: str) -> str:
@@ -157,10 +162,13 @@ def test_our_images_run_without_root_on_a_read_only_disk(
 ) -> None:
     script = f"import os, {module}; print(os.getuid(), {module}.__file__)"
     locked = {"runAsNonRoot": True, "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
-    checked = pod("checked", namespace, "python", "-c", script, image=image, securityContext=locked)
+    mounted = [{"name": "tmp", "mountPath": "/tmp"}]
+    checked = pod(
+        "checked", namespace, "python", "-c", script, image=image, securityContext=locked, volumeMounts=mounted
+    )
     spec = checked["spec"]
     assert isinstance(spec, dict)
-    spec["restartPolicy"] = "Never"
+    spec |= {"restartPolicy": "Never", "volumes": [{"name": "tmp", "emptyDir": {}}]}
     control_plane.apply(checked)
     wait_for(control_plane, namespace, "checked", "jsonpath={.status.phase}=Succeeded")
     assert control_plane.kubectl("logs", "checked", "-n", namespace).startswith("10001 /opt/modelengine/lib/python3")

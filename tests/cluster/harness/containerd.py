@@ -90,11 +90,12 @@ class Containerd:
                     return label.removeprefix(f"{_LABEL}=")
         return ""
 
-    def set_label(self, reference: str, key: str) -> None:
+    def rename(self, fresh: str, reference: str, key: str) -> None:
+        """Gives a loaded image the name of the one that it replaces, which goes."""
+        self.ctr("images", "tag", "--force", fresh, reference)
         self.ctr("images", "label", reference, f"{_LABEL}={key}")
-
-    def forget_replaced(self) -> None:
-        """Images that no name leads to any more; the CRI plugin keeps each under its digest too."""
+        self.ctr("images", "remove", fresh)
+        # The CRI plugin keeps each image under its digest too.
         rows = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
         named = {row[2] for row in rows if not row[0].startswith("sha256:")}
         for row in rows:

@@ -75,9 +75,10 @@ def prepare(containerd: Containerd, say: Say = print, wanted: tuple[Image, ...] 
             _build(image, containerd.folder)
             built.write_text(key)
         say(f"loading image {image.reference}")
-        _load(image, containerd)
-        containerd.set_label(image.reference, key)
-        containerd.forget_replaced()
+        # Under a name of its own first: while the old image has a name, the layers that both have stay.
+        fresh = f"localhost/modelengine-{image.name}:{key}"
+        _load(image, containerd, fresh)
+        containerd.rename(fresh, image.reference, key)
     if old:
         # buildah leaves its store mounted on itself. Refused while somebody else builds, who will do it then.
         subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
@@ -126,7 +127,7 @@ def _buildah_build(image: Image, context: Path, recipe: str, *words: str) -> Non
     _run([*_buildah(), "build", *options, *words, *source, str(context)], recipe)
 
 
-def _load(image: Image, containerd: Containerd) -> None:
+def _load(image: Image, containerd: Containerd, name: str) -> None:
     """Only what containerd lacks is written and read."""
     layout = containerd.folder / "layout"
     blobs = layout / "blobs" / "sha256"
@@ -144,8 +145,8 @@ def _load(image: Image, containerd: Containerd) -> None:
     pushed.unlink()
     manifest["layers"] = [known.get(layer["digest"], layer) for layer in manifest["layers"]]
     with containerd.importing() as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
-        for name, data in _layout_files(image.reference, manifest).items():
-            entry = tarfile.TarInfo(name)
+        for member, data in _layout_files(name, manifest).items():
+            entry = tarfile.TarInfo(member)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
         for path in blobs.iterdir():
