@@ -39,8 +39,7 @@ def _column(name: str, path: str, description: str, kind: str = "string", *, wid
 COLUMNS = [
     _column("Model", ".status.servedName", "The name that clients ask for."),
     _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether all wanted replicas answer."),
-    _column("Replicas", ".status.readyReplicas", "How many engine pods answer.", "integer"),
-    _column("Wanted", ".spec.replicas", "How many there should be.", "integer"),
+    _column("Replicas", ".status.ready", "How many engine pods answer, and how many are wanted."),
     _column("Reason", ".status.reason", "Why it is ready or not."),
     _column("Age", ".metadata.creationTimestamp", "How long it has existed.", "date"),
     _column("Source", ".spec.model.source", "Where the model's files come from.", wide=True),

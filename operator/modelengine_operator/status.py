@@ -19,6 +19,7 @@ MAX_MESSAGE = 4096
 MAX_REASON = 128
 MAX_ENDPOINTS = 2000
 MAX_WORD = 128
+MAX_READY = 16
 
 Count = Annotated[Int, Ge(0), Le(1_000_000)]
 # The API server reads a bound as a float, and takes 2**63 - 1 for a negative number.
@@ -85,6 +86,9 @@ class Status(Record):
     )
     replicas: Count | None = Field(default=None, description="How many engine pods there are.")
     ready_replicas: Count | None = Field(default=None, description="How many of them answer.")
+    ready: Annotated[str, MaxLen(MAX_READY)] | None = Field(
+        default=None, description="How many engine pods answer, and how many are wanted, as in 1/2."
+    )
     selector: Annotated[str, MaxLen(1024)] | None = Field(
         default=None, description="The labels of the engine pods, for autoscalers."
     )

@@ -31,13 +31,15 @@ def of(observed: Observed, found: Finding, now: datetime) -> Status:
     obj, engine = observed.obj, observed.engine
     previous = obj.get("status", {})
     staying = [pod for pod in observed.pods if not pod.is_leaving]
+    ready = sum(pod.is_ready for pod in staying)
     status: Status = {
         "observedGeneration": obj["metadata"]["generation"],
         "conditions": _conditions(observed, found, previous.get("conditions", ()), now),
         "servedName": engine.served_name if engine is not None else previous.get("servedName", ""),
         "reason": found.column[:MAX_REASON],
         "replicas": len(staying),
-        "readyReplicas": sum(pod.is_ready for pod in staying),
+        "readyReplicas": ready,
+        "ready": f"{ready}/{_wanted(observed)}",
         "selector": kinds.as_selector(kinds.selector(obj["metadata"]["name"])),
         "endpoints": [
             {"uid": service.uid, "pod": service.pod, "host": service.info.host, "port": service.info.port}
@@ -52,6 +54,14 @@ def of(observed: Observed, found: Finding, now: datetime) -> Status:
         loading = {"stage": progress.stage, "bytes": progress.bytes, "total": progress.total}
         status["loading"] = {key: value for key, value in loading.items() if value is not None}
     return status
+
+
+def _wanted(observed: Observed) -> int:
+    """Also of a spec that can't be read: its replicas may well be."""
+    if observed.engine is not None:
+        return observed.engine.spec.replicas
+    told = observed.obj.get("spec", {}).get("replicas", 1)
+    return told if isinstance(told, int) else 1
 
 
 def _conditions(

@@ -43,6 +43,7 @@ STATUS: dict[str, Any] = {
     "reason": "Downloading: 38 %",
     "replicas": 2,
     "readyReplicas": 1,
+    "ready": "1/2",
     "selector": "app.kubernetes.io/name=modelengine-engine,modelengine.dev/engine=qwen",
     "endpoints": [{"uid": "u-1", "pod": "qwen-engine-1", "host": "10.0.0.1", "port": 8000}],
     "model": {
@@ -271,14 +272,14 @@ def qwen(control_plane: ControlPlane, server: Server, namespace: str) -> str:
 
 def test_the_list_answers_what_one_asks_first(kubectl: Command, qwen: str) -> None:
     heading, row = kubectl("get", "me", "-n", qwen).splitlines()
-    assert re.split(r"\s{2,}", heading.strip()) == ["NAME", "MODEL", "READY", "REPLICAS", "WANTED", "REASON", "AGE"]
-    assert re.split(r"\s{2,}", row.strip())[:-1] == ["qwen", "Qwen/Qwen3", "False", "1", "2", "Downloading: 38 %"]
+    assert re.split(r"\s{2,}", heading.strip()) == ["NAME", "MODEL", "READY", "REPLICAS", "REASON", "AGE"]
+    assert re.split(r"\s{2,}", row.strip())[:-1] == ["qwen", "Qwen/Qwen3", "False", "1/2", "Downloading: 38 %"]
 
 
 def test_the_wide_list_says_more(kubectl: Command, qwen: str) -> None:
     heading, row = kubectl("get", "me", "-n", qwen, "-o", "wide").splitlines()
-    assert re.split(r"\s{2,}", heading.strip())[7:] == ["SOURCE", "DEVICE", "STAGE", "MESSAGE"]
-    assert re.split(r"\s{2,}", row.strip())[7:] == [
+    assert re.split(r"\s{2,}", heading.strip())[6:] == ["SOURCE", "DEVICE", "STAGE", "MESSAGE"]
+    assert re.split(r"\s{2,}", row.strip())[6:] == [
         "hf://Qwen/Qwen3@main",
         "cuda",
         "downloading",
