@@ -292,6 +292,8 @@ def test_a_pod_that_stops_refuses_with_a_503_while_its_open_answers_finish(runne
     def come_again(address, client):
         while ask(address, "/ready", method="GET").status == 200:
             time.sleep(0.01)
+        # Longer than the server takes to close its door, where it does that.
+        time.sleep(0.5)
         seen.append(ask(address, "/ready", method="GET").msg["stage"])
         seen.append(ask(address, "/loading", method="GET").msg["stage"])
         seen.append(ask(address, "/health", method="GET").status)
@@ -302,12 +304,12 @@ def test_a_pod_that_stops_refuses_with_a_503_while_its_open_answers_finish(runne
     with ThreadPoolExecutor(1) as other:
         with serving_engine(runner, grace_s=10, in_a_pod=True) as port:
             client = DirectClient(f"127.0.0.1:{port}")
-            stream = client.chat("hello", stream=True, max_new_tokens=100)
+            stream = client.chat("hello", stream=True, max_new_tokens=200)
             next(stream)
             coming = other.submit(come_again, f"127.0.0.1:{port}", client)
         coming.result()
     with client:
-        assert list(stream)[-1].response_length == 100
+        assert list(stream)[-1].response_length == 200
     assert seen == ["stopping", "stopping", 200, (503, "1", "'fake' is stopping")]
 
 
