@@ -9,6 +9,7 @@ import annotated_types
 import pytest
 
 import transcript
+from modelengine import flows
 from modelengine.cli.main import app
 from modelengine.protocol import DEFAULT_MAX_NEW_TOKENS, MAX_SEED, ChatOptions
 from modelengine_gateway import settings as gateway_settings
@@ -61,11 +62,11 @@ class Recorder(dict):
         return default
 
 
-def test_the_readme_s_settings_are_those_that_the_servers_read():
+def test_the_readme_s_settings_are_those_that_the_servers_and_the_clients_read():
     environments = {"gateway": Recorder(), "runtime": Recorder()}
     gateway_settings.from_env(environments["gateway"])
     runtime_settings.from_env(environments["runtime"])
-    read = environments["gateway"].asked | environments["runtime"].asked
+    read = environments["gateway"].asked | environments["runtime"].asked | {flows.RELAYED_VARIABLE}
     assert {cells[0].strip("`") for cells in rows("| Variable |")} == read
 
 
