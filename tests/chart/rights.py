@@ -33,11 +33,10 @@ LEASE = rights("coordination.k8s.io", "leases", "create") | rights(
 )
 FRONT_DOOR = rights("", "configmaps", "get list watch", REGISTRY)
 UNINSTALL = (
-    rights(ME, "modelengines", "list")
-    | rights("apps", "deployments", "list delete")
+    rights("apps", "deployments", "list delete")
     | rights("", "services serviceaccounts", "list delete")
     | rights("policy", "poddisruptionbudgets", "list delete")
-    | rights("", "configmaps", "delete", REGISTRY)
+    | rights("", "configmaps", "list delete", REGISTRY)
 )
 VIEW = rights(ME, "modelengines modelengines/status modelengines/scale", "get list watch")
 EDIT = rights(ME, "modelengines", "create update patch delete deletecollection") | rights(

@@ -164,10 +164,15 @@ def test_install_upgrade_rollback_and_uninstall_leave_only_the_crd(control_plane
     install(control_plane, home, KEEP_ENGINES)
 
 
-def test_a_crd_that_is_not_kept_goes_with_the_release(control_plane: ControlPlane, home: str) -> None:
-    install(control_plane, home, KEEP_ENGINES, "crds.keep=false")
-    control_plane.helm("uninstall", "modelengine", "-n", home)
-    until(lambda: cluster_wide(control_plane) == set(), 20, "the end of the CRD")
+def test_a_crd_that_is_not_kept_goes_with_the_release_and_its_job_does_not_miss_it(
+    control_plane: ControlPlane, home: str
+) -> None:
+    install(control_plane, home, "crds.keep=false")
+    control_plane.apply(*hooks(control_plane, home, "post-delete")[:3])
+    control_plane.helm("uninstall", "modelengine", "-n", home, "--no-hooks")
+    until(lambda: not any("customresource" in name for name in cluster_wide(control_plane)), 20, "the end of the CRD")
+    with process(control_plane, "modelengine_operator.uninstall", "modelengine-uninstall", home) as uninstall:
+        assert uninstall.wait(30) == 0
 
 
 def test_a_crd_of_somebody_else_is_taken_over_only_on_request(control_plane: ControlPlane, home: str) -> None:
