@@ -45,11 +45,15 @@ async def run(namespaces: Sequence[str]) -> None:
             for resource in STOPPED
             for obj in (await api.list(resource, scope, labels=OURS)).items
         ]
-        engines = [obj for scope in scopes for obj in (await api.list(resources.MODELENGINES, scope)).items]
-        home = env.text(os.environ, "MODELENGINE_NAMESPACE", "default")
-        touched = {namespace for _, namespace, _ in found} | {e["metadata"]["namespace"] for e in engines}
+        registries = [
+            obj["metadata"]["namespace"]
+            for scope in scopes
+            for obj in (
+                await api.list(resources.CONFIG_MAPS, scope, fields=f"metadata.name={kinds.REGISTRY_NAME}")
+            ).items
+        ]
         # First the names, so that nobody is sent to an engine that is about to stop.
-        for namespace in sorted(touched | {home, *namespaces}):
+        for namespace in registries:
             await delete(api, resources.CONFIG_MAPS, namespace, kinds.REGISTRY_NAME)
         for resource, namespace, name in found:
             await delete(api, resource, namespace, name)

@@ -157,7 +157,7 @@ def test_ports_and_probes_are_those_of_the_processes(pods: Pods) -> None:
 
     assert probes("modelengine-operator") == dict.fromkeys(("startup", "readiness", "liveness"), "8080/healthz")
     assert probes("modelengine-front-door") == {
-        "startup": "9527/ready",
+        "startup": "9527/health",
         "readiness": "9527/ready",
         "liveness": "9527/health",
     }

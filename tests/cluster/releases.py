@@ -153,7 +153,7 @@ def values(**more: str) -> list[str]:
 def installed(plane: ControlPlane, namespace: str, **more: str) -> Iterator[Release]:
     """`helm install --wait`, and uninstalled at the end, also where a test has done that already."""
     plane.create_namespace(namespace)
-    plane.helm("install", "modelengine", CHART, "-n", namespace, "--wait", "--timeout=180s", *values(**more))
+    plane.helm("install", "modelengine", CHART, "-n", namespace, "--wait", "--timeout=180s", "--take-ownership", *values(**more))
     try:
         yield Release(plane, namespace)
     finally:
