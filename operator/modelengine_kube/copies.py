@@ -1,7 +1,8 @@
 """A copy of some objects, told what is there by lists, watch events and answers to writes, in whatever order they come.
 
 Versions are compared as numbers: what is older than what is known already is not taken. So an answer to a write counts
-at once, and the watch that tells the state before it does not take it back.
+at once, and the watch that tells the state before it does not take it back. And what is gone does not come back with an
+older state that is told late.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Copy:
     def __init__(self, on_change: OnChange) -> None:
         self._on_change = on_change
         self._objects: dict[Key, Object] = {}
+        # At which version what was deleted since the last list was deleted.
+        self._gone: dict[Key, int] = {}
         self._listed_at = 0
 
     @property
@@ -33,7 +36,8 @@ class Copy:
 
     def learn(self, obj: Object) -> bool:
         """The object was so at its version. True when that was news."""
-        if version_of(obj) <= version_of(self._objects.get(key_of(obj))):
+        key = key_of(obj)
+        if version_of(obj) <= max(version_of(self._objects.get(key)), self._gone.get(key, -1)):
             return False
         self._set(obj)
         return True
@@ -42,7 +46,10 @@ class Copy:
         """The object was deleted at its version. True when that was news."""
         key = key_of(obj)
         known = self._objects.get(key)
-        if known is None or version_of(known) > version_of(obj):
+        if known is not None and version_of(known) > version_of(obj):
+            return False
+        self._gone[key] = version_of(obj)
+        if known is None:
             return False
         del self._objects[key]
         self._on_change(key, None)
@@ -55,7 +62,9 @@ class Copy:
         went_back = listed_at < self._listed_at
         self._listed_at = listed_at
         # What was learnt while the list was under way is newer than the list.
+        self._gone = {key: version for key, version in self._gone.items() if version > listed_at and not went_back}
         newer = {key for key, obj in self._objects.items() if version_of(obj) > listed_at and not went_back}
+        newer |= self._gone.keys()
         listed = {key_of(obj): obj for obj in listing.items}
         gone = self._objects.keys() - listed.keys() - newer
         for key in gone:
@@ -74,6 +83,7 @@ class Copy:
         # Who owns which field is the server's business, and half of the object.
         metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
         key = key_of(obj)
+        self._gone.pop(key, None)
         self._objects[key] = {**obj, "metadata": metadata}
         self._on_change(key, self._objects[key])
 

@@ -5,6 +5,7 @@ KubeError               any answer that is no success
 ├── Conflict            409  somebody else wrote meanwhile, or it exists already
 ├── Gone                410  the resource version is too old: list again
 ├── Forbidden           401, 403  the rights are missing, or a quota or a policy says no
+│   └── Terminating     403  the namespace is being deleted, and nothing new is taken into it
 ├── Invalid             400, 422  the object is refused; the message names the field
 ├── Throttled           429  `retry_after_s` says when to come again
 └── Unreachable         5xx, no connection, no answer in time
@@ -38,6 +39,10 @@ class Gone(KubeError):
 
 
 class Forbidden(KubeError):
+    pass
+
+
+class Terminating(Forbidden):
     pass
 
 
@@ -77,5 +82,13 @@ def of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> KubeError
         message = str(told["message"])
     except (ValueError, KeyError, TypeError):
         message = f"HTTP {status}: {body[:200].decode(errors='replace')}"
+    else:
+        if status == 403 and _is_terminating(told):
+            return Terminating(message, status=status)
     after = headers.get("Retry-After", "")
     return of_status(status, message, float(after) if after.isdecimal() else None)
+
+
+def _is_terminating(told: Mapping[str, Any]) -> bool:
+    causes = (told.get("details") or {}).get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)

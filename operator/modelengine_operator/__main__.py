@@ -52,6 +52,9 @@ def configure_logging(level: str) -> None:
     # These tell of each event, and of each probe.
     for library in ("kopf", "aiohttp.access"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # A probe that fails is told by `handlers`.
+    for library in ("kopf.activities.probe", "aiohttp.server"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 async def run(chosen: Settings) -> None:

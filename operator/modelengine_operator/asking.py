@@ -1,12 +1,15 @@
 """The questions that the operator asks engine pods themselves: how far are you, and what model do you have?
 
-Over HTTP, with short time-outs; a pod that does not answer says nothing, and that is no error.
+Over HTTP, with short time-outs and beside the reconciler's work, which goes on with the last answer: a thousand pods
+that do not answer hold nobody up. A pod that does not answer says nothing, and that is no error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -20,16 +23,25 @@ from modelengine_operator.status import MAX_NUMBER, MAX_WORD
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
+# One pod is not asked more often.
+EVERY_S = 5.0
+AT_ONCE = 50
 MAX_ANSWER = 65_536
 NUMBERS = {"parameters": "parameters", "context_length": "contextLength"}
 WORDS = {"architecture": "architecture", "dtype": "dtype", "device": "device"}
 
 
 class Asking:
-    """Open it with `async with`. What a ready pod says of its model is asked once."""
+    """Open it with `async with`. `wake` is called when a pod has answered something new."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        # By the pods' uids.
+        self._asked_at: dict[str, float] = {}
+        self._progress: dict[str, Progress | None] = {}
         self._facts: dict[str, Mapping[str, Any]] = {}
 
     async def __aenter__(self) -> Self:
@@ -39,32 +51,66 @@ class Asking:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def progress(self, pod: PodState) -> Progress | None:
-        """How far a pod is that is not ready yet."""
+    def progress(self, pod: PodState, wake: Callable[[], None]) -> Progress | None:
+        """How far a pod is that is not ready yet, as it said last."""
+        self._start(pod, self._ask_progress, wake)
+        return self._progress.get(pod.uid)
+
+    def facts(self, pod: PodState, wake: Callable[[], None]) -> Mapping[str, Any] | None:
+        """What a ready pod says of its model, under the status' own names. It is asked until it has said it."""
+        if pod.uid not in self._facts:
+            self._start(pod, self._ask_facts, wake)
+        return self._facts.get(pod.uid)
+
+    def keep(self, uids: Collection[str]) -> None:
+        """Forgets all pods but these."""
+        for known in (self._asked_at, self._progress, self._facts):
+            for uid in known.keys() - uids:
+                del known[uid]
+
+    def _start(self, pod: PodState, ask: Callable[[PodState], Awaitable[bool]], wake: Callable[[], None]) -> None:
+        """Unless the pod is being asked, or was a moment ago: each answer is a write of the status."""
+        now = self._clock()
+        if pod.uid in self._tasks or now - self._asked_at.get(pod.uid, float("-inf")) < EVERY_S:
+            return
+        self._asked_at[pod.uid] = now
+
+        async def run() -> None:
+            try:
+                async with self._at_once:
+                    is_news = await ask(pod)
+            finally:
+                del self._tasks[pod.uid]
+            if is_news:
+                wake()
+
+        self._tasks[pod.uid] = asyncio.create_task(run(), name=f"asking {pod.name}")
+
+    async def _ask_progress(self, pod: PodState) -> bool:
         told = await self._ask("GET", pod, "/loading")
         stage = told.get("stage")
-        if not isinstance(stage, str) or not stage:
-            return None
-        done, total = (value if _is_count(value := told.get(key)) else None for key in ("bytes", "total"))
-        return Progress(stage[:64], done, total)
+        progress = None
+        if isinstance(stage, str) and stage:
+            done, total = (value if _is_count(value := told.get(key)) else None for key in ("bytes", "total"))
+            progress = Progress(stage[:64], done, total)
+        is_news = progress != self._progress.get(pod.uid)
+        self._progress[pod.uid] = progress
+        return is_news
 
-    async def facts(self, pod: PodState) -> Mapping[str, Any] | None:
-        """What a ready pod says of its model, under the status' own names."""
-        if pod.uid not in self._facts:
-            told = await self._ask("POST", pod, f"/engine/{EngineMethod.INFO}")
-            facts: dict[str, Any] = {name: told[key] for key, name in NUMBERS.items() if _is_count(told.get(key))}
-            facts |= {name: told[key][:MAX_WORD] for key, name in WORDS.items() if isinstance(told.get(key), str)}
-            if not facts:
-                return None
+    async def _ask_facts(self, pod: PodState) -> bool:
+        told = await self._ask("POST", pod, f"/engine/{EngineMethod.INFO}")
+        facts: dict[str, Any] = {name: told[key] for key, name in NUMBERS.items() if _is_count(told.get(key))}
+        facts |= {name: told[key][:MAX_WORD] for key, name in WORDS.items() if isinstance(told.get(key), str)}
+        if facts:
             self._facts[pod.uid] = facts
-        return self._facts[pod.uid]
-
-    def forget(self, uids: set[str]) -> None:
-        for uid in uids & self._facts.keys():
-            del self._facts[uid]
+        return bool(facts)
 
     async def _ask(self, method: str, pod: PodState, path: str) -> Mapping[str, Any]:
         assert self._session is not None

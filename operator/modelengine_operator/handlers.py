@@ -78,7 +78,12 @@ def registry_of(copy: Copy, probe: Mapping[str, Check]) -> kopf.OperatorRegistry
 def _probe(check: Check) -> Callable[..., Awaitable[None]]:
     # Async: kopf runs others in a thread, where no task can be seen.
     async def run(**_: Any) -> None:
-        check()
+        try:
+            check()
+        except Exception as failure:
+            # One line; what kopf and its web server would say of it, twice and with a stack each, is turned off.
+            log.warning("not healthy: %s", failure)
+            raise
 
     return run
 

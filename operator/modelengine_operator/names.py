@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from modelengine import kinds
 from modelengine.protocol import ServerInfo
@@ -19,6 +20,15 @@ from modelengine_operator.spec import Engine
 MAX_BYTES = 1024 * 1024 * 4 // 5
 
 NameKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A ModelEngine whose spec can't be read: it claims no name, but its pods go on serving theirs."""
+
+    name: str
+    uid: str
+    created: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +48,20 @@ def owner(claimants: Iterable[Engine]) -> Engine:
     return min(claimants, key=lambda engine: (engine.created, engine.uid))
 
 
-def registry(engines: Sequence[Engine], pods: Sequence[PodState], max_bytes: int = MAX_BYTES) -> Registry:
+def registry(
+    engines: Sequence[Engine],
+    pods: Sequence[PodState],
+    max_bytes: int = MAX_BYTES,
+    unreadable: Sequence[Owner] = (),
+) -> Registry:
     """What the namespace's registry should hold."""
     claimants: dict[NameKey, list[Engine]] = {}
     for engine in engines:
         claimants.setdefault(name_key(engine), []).append(engine)
-    owners = {key: owner(wanting) for key, wanting in claimants.items()}
-    by_name = {engine.name: engine for engine in engines}
-    listed: dict[NameKey, tuple[Engine, list[PodState]]] = {}
+    owners: dict[NameKey, Engine | Owner] = {key: owner(wanting) for key, wanting in claimants.items()}
+    by_name: dict[str, Engine | Owner] = {other.name: other for other in unreadable}
+    by_name |= {engine.name: engine for engine in engines}
+    listed: dict[NameKey, tuple[Engine | Owner, list[PodState]]] = {}
     for pod in pods:
         serving = by_name.get(pod.engine)
         if serving is None or not is_listed(pod):
@@ -61,7 +77,7 @@ def is_listed(pod: PodState) -> bool:
     return pod.is_ready and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
 
 
-def _entry(key: NameKey, engine: Engine, pods: Sequence[PodState]) -> Entry:
+def _entry(key: NameKey, engine: Engine | Owner, pods: Sequence[PodState]) -> Entry:
     protocol, name = key
     services = tuple(
         Service(ServerInfo(name, pod.ip, kinds.ENGINE_PORT, protocol), pod.uid, pod.name)
@@ -70,7 +86,7 @@ def _entry(key: NameKey, engine: Engine, pods: Sequence[PodState]) -> Entry:
     return Entry(name, protocol, engine.name, engine.uid, services)
 
 
-def _fit(entries: Sequence[tuple[Engine, Entry]], max_bytes: int) -> Registry:
+def _fit(entries: Sequence[tuple[Engine | Owner, Entry]], max_bytes: int) -> Registry:
     """The oldest first, so that a name that is listed is never pushed out by a newer one."""
     data: dict[str, str] = {}
     size, left_out = 0, set()

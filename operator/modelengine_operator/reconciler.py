@@ -10,14 +10,15 @@ import asyncio
 import dataclasses
 import datetime
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from modelengine import kinds
 from modelengine_kube import errors, resources
 from modelengine_kube.api import Object
 from modelengine_kube.copies import Key
 from modelengine_kube.resources import Resource
-from modelengine_operator import findings, names, plan, statuses
+from modelengine_operator import asking, findings, names, plan, statuses
 from modelengine_operator.asking import Asking
 from modelengine_operator.cluster import Cluster
 from modelengine_operator.leadership import Leadership, NotLeading
@@ -31,8 +32,7 @@ from modelengine_operator.world import World
 log = logging.getLogger(__name__)
 
 WORKERS = 8
-# While a pod loads, how often it is asked how far it is.
-PROGRESS_S = 5.0
+REGISTRY_WORKERS = 4
 # A predecessor's objects go within seconds; nothing else tells when those without our labels are gone.
 LOOK_AGAIN_S = 2.0
 # Also without any event everything is looked at again.
@@ -51,7 +51,7 @@ class Reconciler:
         settings: Settings,
         cluster: Cluster,
         leadership: Leadership,
-        asking: Asking,
+        pods: Asking,
         transitions: Transitions,
         learn: Learn,
     ) -> None:
@@ -61,7 +61,7 @@ class Reconciler:
         self._settings = settings
         self._cluster = cluster
         self._leadership = leadership
-        self._asking = asking
+        self._asking = pods
         self._transitions = transitions
         self._learn = learn
         # By namespace, the uids for which the registry has no space.
@@ -69,7 +69,8 @@ class Reconciler:
 
     async def run_forever(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._work(self.registries, self.reconcile_registry))
+            for _ in range(REGISTRY_WORKERS):
+                group.create_task(self._work(self.registries, self.reconcile_registry))
             for _ in range(WORKERS):
                 group.create_task(self._work(self.engines, self.reconcile_engine))
             group.create_task(self._resync_forever())
@@ -79,35 +80,44 @@ class Reconciler:
         if obj is None:
             # The garbage collector does the rest.
             return
-        observed = await self._observe(key, obj)
-        observed = await self._make(observed)
+        observed = await self._make(self._observe(key, obj))
         found = findings.first(observed, self._settings)
         status = statuses.of(observed, found, _now())
         if statuses.differs(observed, status):
-            told = await self._cluster.apply(
-                resources.MODELENGINES, statuses.manifest(observed, status), subresource="status"
-            )
+            try:
+                told = await self._cluster.apply(
+                    resources.MODELENGINES, statuses.manifest(observed, status), subresource="status"
+                )
+            except errors.NotFound:
+                self.world.modelengines.forget(obj)
+                return
             self.world.modelengines.learn(told)
             event = self._transitions.event(obj, found, _now())
             if event is not None:
                 log.info("%s/%s: %s: %s", *key, found.column, found.message)
                 await self._cluster.tell(event)
         if any(pod.is_starting for pod in observed.pods):
-            self.engines.add_after(key, PROGRESS_S)
+            self.engines.add_after(key, asking.EVERY_S)
         if found.reason in LOOK_AGAIN:
             self.engines.add_after(key, LOOK_AGAIN[found.reason])
 
     async def reconcile_registry(self, namespace: str) -> None:
         engines, pods = self.world.engines(namespace), self.world.pods_of_namespace(namespace)
+        unreadable = self.world.unreadable(namespace)
         known = self.world.registry(namespace)
         is_home = namespace == self._settings.namespace and self._watches(namespace)
-        if known is None and not engines and not is_home:
+        if known is None and not engines and not unreadable and not is_home:
             return
-        wanted = names.registry(engines, pods)
+        wanted = names.registry(engines, pods, unreadable=unreadable)
         self._leave_out(namespace, engines, wanted.left_out)
         if known is not None and wanted.data == (known.get("data") or {}) and not known.get("binaryData"):
             return
-        written = await self._cluster.write_registry(namespace, known, wanted.data)
+        try:
+            written = await self._cluster.write_registry(namespace, known, wanted.data)
+        except (errors.Conflict, errors.NotFound):
+            # It is not as our watch told; perhaps that has gone silent, and callers must not wait for it.
+            known = await self._cluster.find(resources.CONFIG_MAPS, namespace, kinds.REGISTRY_NAME)
+            written = await self._cluster.write_registry(namespace, known, wanted.data)
         log.info("registry of %s: %d names", namespace, len(wanted.data))
         self._learn(resources.CONFIG_MAPS, written)
 
@@ -121,14 +131,19 @@ class Reconciler:
     def _watches(self, namespace: str) -> bool:
         return not self._settings.namespaces or namespace in self._settings.namespaces
 
-    async def _observe(self, key: Key, obj: Object) -> Observed:
+    def _observe(self, key: Key, obj: Object) -> Observed:
         engine = self.world.engine(key)
         if isinstance(engine, str):
-            return Observed(obj, None, engine)
+            listed = self.world.listed_anyhow(key[0], obj["metadata"]["uid"])
+            return Observed(obj, None, engine, pods=self.world.pods(key), listed=listed)
         pods = self.world.pods(key)
         owner = self.world.name_owner(engine)
         starting = next((pod for pod in pods if pod.is_starting and pod.ip), None)
         ready = next((pod for pod in pods if pod.is_ready and pod.ip), None)
+
+        def wake() -> None:
+            self.engines.add(key)
+
         return Observed(
             obj=obj,
             engine=engine,
@@ -137,16 +152,20 @@ class Reconciler:
             listed=self.world.listed(engine),
             name_owner=None if owner.uid == engine.uid else owner.name,
             is_left_out=engine.uid in self._left_out.get(engine.namespace, frozenset()),
-            progress=await self._asking.progress(starting) if starting is not None else None,
-            facts=await self._asking.facts(ready) if ready is not None else None,
+            progress=self._asking.progress(starting, wake) if starting is not None else None,
+            facts=self._asking.facts(ready, wake) if ready is not None else None,
         )
 
     async def _make(self, observed: Observed) -> Observed:
         """Writes what differs. Gives what is known afterwards: the children as they are now, and what was refused."""
         children: dict[Resource, Object] = {resource: dict(child) for resource, child in observed.children.items()}
+        is_sure = False
         for resource, manifest in plan.writes(observed, self._settings):
             metadata = manifest["metadata"]
             if resource not in children:
+                if not is_sure:
+                    await self._ensure_current(observed.obj)
+                    is_sure = True
                 # What has not our labels no watch of ours has seen, and it must not be taken over.
                 there = await self._cluster.find(resource, metadata["namespace"], metadata["name"])
                 if there is not None:
@@ -156,10 +175,28 @@ class Reconciler:
                         return observed
             try:
                 children[resource] = await self._cluster.apply(resource, manifest)
+            except errors.Terminating:
+                raise
             except (errors.Invalid, errors.Forbidden) as refused:
                 return dataclasses.replace(observed, children=children, refusal=refused.message)
             self._learn(resource, children[resource])
         return dataclasses.replace(observed, children=children)
+
+    async def _ensure_current(self, obj: Mapping[str, Any]) -> None:
+        """Nothing is made from an old picture: else pods would start for a ModelEngine that is gone already.
+
+        Raises Conflict when the picture was old; the next look has a new one.
+        """
+        metadata = obj["metadata"]
+        current = await self._cluster.find(resources.MODELENGINES, metadata["namespace"], metadata["name"])
+        if current is None or current["metadata"]["uid"] != metadata["uid"]:
+            self.world.modelengines.forget(dict(obj))
+        if current is not None:
+            self.world.modelengines.learn(current)
+        if current is None or any(
+            current["metadata"].get(name) != metadata.get(name) for name in ("uid", "generation", "deletionTimestamp")
+        ):
+            raise errors.Conflict("the ModelEngine is another one by now")
 
     async def _work(self, queue: WorkQueue[AnyKey], reconcile: Callable[[AnyKey], Awaitable[None]]) -> None:
         while True:
@@ -169,9 +206,9 @@ class Reconciler:
                 await reconcile(key)
             except NotLeading:
                 queue.add(key)
-            except errors.Conflict as conflict:
-                # Somebody wrote meanwhile; the next look sees it.
-                log.debug("%s: %s", key, conflict.message)
+            except (errors.Conflict, errors.Terminating) as passing:
+                # Somebody wrote meanwhile, or deletes the namespace; the next look sees it.
+                log.debug("%s: %s", key, passing.message)
                 queue.add_failed(key)
             except errors.KubeError as failure:
                 delay_s = queue.add_failed(key, failure.retry_after_s or 0.0)
@@ -187,6 +224,7 @@ class Reconciler:
 
     async def _resync_forever(self) -> None:
         while True:
+            self._asking.keep(self.world.pod_uids())
             self.registries.add(self._settings.namespace)
             for namespace in self.world.namespaces():
                 self.registries.add(namespace)

@@ -7,7 +7,9 @@ decided elsewhere.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 from modelengine import errors, kinds
 from modelengine.registry_configmap import Entry, Service, decode
@@ -18,6 +20,8 @@ from modelengine_kube.resources import Resource
 from modelengine_operator import manifests, names, podstate, spec
 from modelengine_operator.podstate import PodState
 from modelengine_operator.spec import Engine
+
+log = logging.getLogger(__name__)
 
 # Besides pods: what a ModelEngine has one of.
 CHILDREN = (
@@ -38,7 +42,7 @@ class World:
     def __init__(self, wake_engine: Callable[[Key], None], wake_registry: Callable[[str], None]) -> None:
         self._wake_engine = wake_engine
         self._wake_registry = wake_registry
-        self.modelengines = Copy(self._modelengine_changed)
+        self.modelengines = Copy(_guarded(self._modelengine_changed))
         self._children: dict[tuple[Resource, Key], Object] = {}
         self._pods: dict[Key, dict[str, PodState]] = {}
         self._registries: dict[str, Object] = {}
@@ -51,9 +55,9 @@ class World:
     def on_change(self, resource: Resource) -> OnChange:
         """Takes the changes of one kind, from the reflector that follows it."""
         if resource is resources.PODS:
-            return self._pod_changed
+            return _guarded(self._pod_changed)
         if resource is resources.CONFIG_MAPS:
-            return self._registry_changed
+            return _guarded(self._registry_changed)
 
         def child_changed(key: Key, obj: Object | None) -> None:
             previous = self._children.pop((resource, key), None)
@@ -61,7 +65,7 @@ class World:
                 self._children[resource, key] = obj
             self._wake(obj or previous)
 
-        return child_changed
+        return _guarded(child_changed)
 
     def object(self, key: Key) -> Object | None:
         return self.modelengines.objects.get(key)
@@ -78,6 +82,15 @@ class World:
             if ns == namespace and isinstance(engine, Engine) and not engine.is_deleting
         ]
 
+    def unreadable(self, namespace: str) -> list[names.Owner]:
+        """Those of the namespace that can't be read and stay."""
+        found = [self.modelengines.objects[key] for key, e in self._engines.items() if isinstance(e, str)]
+        return [
+            names.Owner(meta["name"], meta["uid"], datetime.fromisoformat(meta["creationTimestamp"]))
+            for meta in (obj["metadata"] for obj in found)
+            if meta["namespace"] == namespace and "deletionTimestamp" not in meta
+        ]
+
     def name_owner(self, engine: Engine) -> Engine:
         """Who has the served name that this one wants."""
         claimants = self._claims.get((engine.namespace, names.name_key(engine)), set())
@@ -91,6 +104,9 @@ class World:
     def pods(self, key: Key) -> list[PodState]:
         return list(self._pods.get(key, {}).values())
 
+    def pod_uids(self) -> set[str]:
+        return {pod.uid for pods in self._pods.values() for pod in pods.values()}
+
     def pods_of_namespace(self, namespace: str) -> list[PodState]:
         return [pod for (ns, _), pods in self._pods.items() if ns == namespace for pod in pods.values()]
 
@@ -101,6 +117,11 @@ class World:
         """The replicas of this one that the registry holds under its name."""
         entry = self._entries.get(engine.namespace, {}).get((engine.uid, names.name_key(engine)))
         return list(entry.services) if entry is not None else []
+
+    def listed_anyhow(self, namespace: str, uid: str) -> list[Service]:
+        """The replicas of this one that the registry holds, under whatever name."""
+        entries = self._entries.get(namespace, {}).items()
+        return [service for (owner, _), entry in entries if owner == uid for service in entry.services]
 
     def namespaces(self) -> set[str]:
         return {namespace for namespace, _ in (*self._engines, *self._pods)} | set(self._registries)
@@ -118,6 +139,9 @@ class World:
                 engine = spec.parse(obj)
             except errors.InvalidRequest as broken:
                 self._engines[key] = broken.message
+            except Exception:
+                log.exception("%s/%s", *key)
+                self._engines[key] = "the operator fails to read it; its log says how"
             else:
                 self._engines[key] = engine
                 if not engine.is_deleting:
@@ -142,19 +166,29 @@ class World:
 
     def _pod_changed(self, key: Key, obj: Object | None) -> None:
         namespace, name = key
+        # Its label may have been changed by hand: then it leaves one ModelEngine and comes to another.
+        left = self._forget_pod(key)
+        affected = {left} if left is not None else set()
         if obj is not None:
             pod = podstate.parse(obj)
-            engine = self._engine_of_pod[key] = pod.engine
-            self._pods.setdefault((namespace, engine), {})[name] = pod
-        else:
-            engine = self._engine_of_pod.pop(key)
+            self._engine_of_pod[key] = pod.engine
+            self._pods.setdefault((namespace, pod.engine), {})[name] = pod
+            affected.add(pod.engine)
+        # First: that a pod leaves the list is what cannot wait.
+        self._wake_registry(namespace)
+        for engine in affected:
+            self._wake_engine((namespace, engine))
+
+    def _forget_pod(self, key: Key) -> str | None:
+        """Gives the name of the ModelEngine that it belonged to."""
+        namespace, name = key
+        engine = self._engine_of_pod.pop(key, None)
+        if engine is not None:
             pods = self._pods[namespace, engine]
             del pods[name]
             if not pods:
                 del self._pods[namespace, engine]
-        # First: that a pod leaves the list is what cannot wait.
-        self._wake_registry(namespace)
-        self._wake_engine((namespace, engine))
+        return engine
 
     def _registry_changed(self, key: Key, obj: Object | None) -> None:
         namespace, _ = key
@@ -176,3 +210,15 @@ class World:
         metadata = child["metadata"]
         if engine := metadata.get("labels", {}).get(kinds.LABEL_ENGINE):
             self._wake_engine((metadata["namespace"], engine))
+
+
+def _guarded(change: OnChange) -> OnChange:
+    """A mistake of ours with one object must not end the watch of all the others."""
+
+    def run(key: Key, obj: Object | None) -> None:
+        try:
+            change(key, obj)
+        except Exception:
+            log.exception("%s/%s", *key)
+
+    return run
