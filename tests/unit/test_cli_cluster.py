@@ -168,6 +168,19 @@ def test_an_engine_s_record_says_what_it_serves_and_why_it_does_not() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("loading", "text"),
+    [
+        ({"stage": "downloading", "bytes": 1, "total": 3}, "downloading 33 %"),
+        ({"stage": "downloading", "bytes": 0, "total": 3}, "downloading 0 %"),
+        ({"stage": "loading"}, "loading"),
+        ({}, "-"),
+    ],
+)
+def test_how_far_an_engine_is_can_be_read_at_a_glance(loading: dict[str, Any], text: str) -> None:
+    assert engines.progress(engines.engine_record(engine(loading=loading), NOW)) == text
+
+
 def test_an_engine_that_the_operator_has_not_seen_has_a_record_as_well() -> None:
     fresh = engine()
     del fresh["status"]

@@ -36,6 +36,14 @@ def engine_record(engine: Object, now: datetime) -> dict[str, Any]:
     }
 
 
+def progress(record: Object) -> str:
+    """`downloading 42 %`: what a pod that is not ready does, and how far it is where that is known."""
+    if not record["stage"]:
+        return "-"
+    share = f" {100 * record['bytes'] // record['total']} %" if record["bytes"] is not None and record["total"] else ""
+    return f"{record['stage']}{share}"
+
+
 def served_name(engine: Object) -> str:
     """What clients ask for."""
     status, model = engine.get("status") or {}, engine["spec"]["model"]
