@@ -8,17 +8,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from modelengine_operator.manifests import ANNOTATION_APPLIED
 
+# Lists whose items have owners of their own: what others add there stays, and the server may keep another order.
+SHARED_LISTS = {
+    "containers",
+    "env",
+    "imagePullSecrets",
+    "initContainers",
+    "ownerReferences",
+    "ports",
+    "topologySpreadConstraints",
+    "volumeMounts",
+    "volumes",
+}
+# Where quantities are. Anywhere else `1000m` is no other way to write `1`.
+AMOUNTS = {"limits", "requests", "sizeLimit"}
 QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(?:e(\d{1,2}))?([numkMGTPE]|[KMGTPE]i)?$")
 FACTORS = {
     **{"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")},
     **{unit: Decimal(1000) ** i for i, unit in enumerate(("", "k", "M", "G", "T", "P", "E"))},
     **{unit: Decimal(1024) ** i for i, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
 }
+# The API server knows nothing finer and nothing larger.
+FINEST, LARGEST = Decimal("1e-9"), Decimal(2**63 - 1)
 
 
 def needs_write(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None) -> bool:
@@ -29,16 +45,24 @@ def needs_write(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None) -
     return applied != wanted["metadata"]["annotations"][ANNOTATION_APPLIED] or not contains(observed, wanted)
 
 
-def contains(observed: Any, wanted: Any) -> bool:
-    """Whether all that is wanted is in what is observed; lists must be equally long."""
+def contains(observed: Any, wanted: Any, field: str = "") -> bool:
+    """Whether all that is wanted is in what is observed, the value of `field`."""
     if observed is None:
         # The API server leaves out what is empty, false or zero where that is what absence means.
         return not wanted
     if isinstance(wanted, Mapping):
-        return isinstance(observed, Mapping) and all(contains(observed.get(key), wanted[key]) for key in wanted)
+        return isinstance(observed, Mapping) and all(
+            contains(observed.get(key), value, field if field in AMOUNTS else key) for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
-        return isinstance(observed, list) and len(observed) == len(wanted) and all(map(contains, observed, wanted))
-    return bool(observed == wanted) or _same_quantity(observed, wanted)
+        return isinstance(observed, list) and _contains_all(observed, wanted, field)
+    return bool(observed == wanted) or (field in AMOUNTS and _same_quantity(observed, wanted))
+
+
+def _contains_all(observed: list[Any], wanted: list[Any], field: str) -> bool:
+    if field in SHARED_LISTS:
+        return all(any(contains(item, one, field) for item in observed) for one in wanted)
+    return len(observed) == len(wanted) and all(contains(*pair, field) for pair in zip(observed, wanted, strict=True))
 
 
 def _same_quantity(one: Any, other: Any) -> bool:
@@ -51,4 +75,5 @@ def _amount(value: Any) -> Decimal | None:
     if found is None:
         return None
     number, exponent, unit = found.groups()
-    return Decimal(number) * Decimal(10) ** int(exponent or 0) * FACTORS[unit or ""]
+    amount = Decimal(number) * Decimal(10) ** int(exponent or 0) * FACTORS[unit or ""]
+    return LARGEST if amount > LARGEST else amount.quantize(FINEST, rounding=ROUND_UP)

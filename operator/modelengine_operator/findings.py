@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from modelengine_kube import resources
 from modelengine_operator import plan, podstate
-from modelengine_operator.observed import Observed
+from modelengine_operator.observed import Observed, Progress
 from modelengine_operator.settings import Settings
 from modelengine_operator.spec import Engine
+from modelengine_operator.status import MAX_REASON
 
 SERVING = "Serving"
 SCALED_TO_ZERO = "ScaledToZero"
@@ -35,7 +36,7 @@ SCALING_DOWN = "ScalingDown"
 REGISTERING = "Registering"
 
 # Nothing but a person can end these.
-STALLED = {INVALID_SPEC, NAME_CONFLICT, IMAGE_NOT_ALLOWED, OBJECT_CONFLICT, podstate.INVALID_IMAGE}
+STALLED = {INVALID_SPEC, NAME_CONFLICT, IMAGE_NOT_ALLOWED, OBJECT_CONFLICT, REGISTRY_FULL, podstate.INVALID_IMAGE}
 # In the order in which a user should hear of them, where the pods of one engine have several.
 WORST_FIRST = (
     podstate.INVALID_IMAGE,
@@ -46,10 +47,12 @@ WORST_FIRST = (
     podstate.CRASH_LOOP,
     podstate.CONFIG_ERROR,
     podstate.EVICTED,
+    podstate.NODE_SILENT,
     podstate.PROBE_FAILED,
     podstate.RESTARTED,
     podstate.UNSCHEDULABLE,
 )
+QUOTA = re.compile(r"(?:exceeded|failed) quota: ([^\s,:]+)")
 UNREFINED = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -62,7 +65,8 @@ class Finding:
 
     @property
     def column(self) -> str:
-        return f"{self.reason}: {self.about}" if self.about else self.reason
+        whole = f"{self.reason}: {self.about}" if self.about else self.reason
+        return whole if len(whole) <= MAX_REASON else f"{whole[: MAX_REASON - 1]}…"
 
     @property
     def is_stalled(self) -> bool:
@@ -137,13 +141,17 @@ def _may_have_pods(observed: Observed, settings: Settings) -> Finding | None:
     deployment = observed.children.get(resources.DEPLOYMENTS, {})
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = condition.get("message", "")
-            if "exceeded quota" in message:
-                return Finding(QUOTA_EXCEEDED, message)
-            if "violates PodSecurity" in message:
-                return Finding(POD_SECURITY, message)
-            return Finding(PODS_REFUSED, message)
+            return _refused(condition.get("message", ""))
     return None
+
+
+def _refused(message: str) -> Finding:
+    if quota := QUOTA.search(message):
+        advice = "ask for less, have the quota raised, or set spec.rollout: InPlace if it is full only during a change"
+        return Finding(QUOTA_EXCEEDED, f"{message}; {advice}", quota[1])
+    if "violates PodSecurity" in message:
+        return Finding(POD_SECURITY, message)
+    return Finding(PODS_REFUSED, message or "the pods are refused, and nobody says why")
 
 
 def _is_wanted(observed: Observed, settings: Settings) -> Finding | None:
@@ -153,7 +161,10 @@ def _is_wanted(observed: Observed, settings: Settings) -> Finding | None:
 
 
 def _has_no_trouble(observed: Observed, settings: Settings) -> Finding | None:
-    troubles = [pod.trouble for pod in observed.pods if pod.trouble is not None]
+    staying = _staying(observed)
+    # What has ended for good counts until another has taken its place.
+    over = observed.pods if len(staying) < _engine(observed).spec.replicas else ()
+    troubles = [pod.trouble for pod in (*staying, *over) if pod.trouble is not None]
     if not troubles:
         return None
     worst = min(troubles, key=lambda trouble: WORST_FIRST.index(trouble.reason))
@@ -169,24 +180,24 @@ def _has_started(observed: Observed, settings: Settings) -> Finding | None:
     count = f"{ready} of {wanted} replicas answer"
     waiting = [pod for pod in pods if not pod.is_ready]
     if ready >= wanted and not waiting:
-        return Finding(SCALING_DOWN, f"{count}; {len(pods) - wanted} more will stop")
+        return Finding(SCALING_DOWN, f"{count}; too many, and about to stop: {len(pods) - wanted}")
     if not waiting:
-        return Finding(SCHEDULING, f"{count}; {wanted - len(pods)} pods are not there yet")
+        return Finding(SCHEDULING, f"{count}; pods that are not there yet: {wanted - len(pods)}")
     if observed.progress is not None:
-        return _told(observed, count)
-    if any(not pod.node for pod in waiting):
-        return Finding(SCHEDULING, f"{count}; {len(waiting)} wait for a node")
-    return Finding(STARTING, f"{count}; {len(waiting)} are starting (images are pulled, containers made)")
+        return _told(observed.progress, count)
+    if unplaced := sum(not pod.node for pod in waiting):
+        return Finding(SCHEDULING, f"{count}; pods that wait for a node: {unplaced}")
+    return Finding(STARTING, f"{count}; pods that get their volumes, images and containers: {len(waiting)}")
 
 
-def _told(observed: Observed, count: str) -> Finding:
+def _told(progress: Progress, count: str) -> Finding:
     """What the pod says itself: its stage as a reason, `warming up` as WarmingUp."""
-    progress = observed.progress
-    assert progress is not None
+    if progress.stage == "ready":
+        return Finding(STARTING, f"{count}; a replica has loaded the model and is about to answer")
     reason = "".join(word.capitalize() for word in UNREFINED.split(progress.stage)) or STARTING
     if progress.bytes is None or not progress.total:
         return Finding(reason, f"{count}; a replica is {progress.stage}")
-    percent = f"{100 * progress.bytes // progress.total} %"
+    percent = f"{min(100 * progress.bytes // progress.total, 100)} %"
     done, total = (f"{amount / 1e9:.2f}" for amount in (progress.bytes, progress.total))
     return Finding(reason, f"{count}; a replica is {progress.stage}, {done} of {total} GB", percent)
 
@@ -204,7 +215,6 @@ def _is_rolled_out(observed: Observed, settings: Settings) -> Finding | None:
 
 
 def _is_registered(observed: Observed, settings: Settings) -> Finding | None:
-    engine = _engine(observed)
     if observed.is_left_out:
         return Finding(
             REGISTRY_FULL,
@@ -213,7 +223,7 @@ def _is_registered(observed: Observed, settings: Settings) -> Finding | None:
         )
     listed = {service.uid for service in observed.listed}
     ready = {pod.uid for pod in observed.pods if pod.is_ready}
-    if ready - listed or not engine.spec.replicas:
+    if ready - listed:
         return Finding(REGISTERING, f"{len(ready & listed)} of {len(ready)} ready replicas are in the registry")
     return None
 

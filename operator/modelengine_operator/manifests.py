@@ -92,8 +92,13 @@ def _service(engine: Engine) -> Manifest:
 
 
 def _budget(engine: Engine) -> Manifest:
-    # A node's drain takes one replica at a time, and may take the only one: it must not hang.
-    return {"maxUnavailable": 1, "selector": {"matchLabels": dict(kinds.selector(engine.name))}}
+    # A node's drain takes one replica at a time, and may take the only one, or those that do not answer: it must not
+    # hang.
+    return {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": dict(kinds.selector(engine.name))},
+    }
 
 
 def _claim(engine: Engine) -> Manifest:

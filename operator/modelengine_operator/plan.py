@@ -33,7 +33,8 @@ def ownership(engine: Engine, child: Mapping[str, Any]) -> Ownership:
     for owner in child["metadata"].get("ownerReferences", ()):
         if owner["uid"] == engine.uid:
             return Ownership.OURS
-        if owner.get("controller") and owner["kind"] == kinds.KIND and owner["name"] == engine.name:
+        is_of_our_kind = owner["kind"] == kinds.KIND and owner["apiVersion"].startswith(f"{kinds.GROUP}/")
+        if owner.get("controller") and is_of_our_kind and owner["name"] == engine.name:
             return Ownership.PREDECESSOR
     return Ownership.FOREIGN
 

@@ -98,7 +98,7 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
     }
     if engine.source.kind == "hub":
         environment |= {"HF_HOME": CACHE_FOLDER, "HF_HUB_OFFLINE": "1"}
-    container: Manifest = {
+    return {
         "name": kinds.ENGINE_CONTAINER,
         "image": image_of(engine, settings),
         "imagePullPolicy": settings.pull_policy,
@@ -113,10 +113,8 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
         "startupProbe": _probe("/ready", 1, engine.spec.startup_seconds),
         "livenessProbe": _probe("/health", 10, 3),
         "readinessProbe": _probe("/ready", 2, 2),
+        "resources": engine.spec.resources.manifest(),
     }
-    if engine.spec.resources is not None:
-        container["resources"] = engine.spec.resources.manifest()
-    return container
 
 
 def _fetch(engine: Engine, settings: Settings) -> Manifest:
@@ -142,6 +140,14 @@ def _fetch(engine: Engine, settings: Settings) -> Manifest:
         ],
         "securityContext": SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": _without_devices(engine.spec.resources.manifest()),
+    }
+
+
+def _without_devices(wanted: Manifest) -> Manifest:
+    """A quota may want limits of every container. It runs before the engine, so the pod needs no more for it."""
+    return {
+        kind: {name: amount for name, amount in amounts.items() if "/" not in name} for kind, amounts in wanted.items()
     }
 
 

@@ -24,6 +24,7 @@ REGISTERED = "Registered"
 MODEL_LOADED = "ModelLoaded"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+OURS = (READY, AVAILABLE, REGISTERED, MODEL_LOADED, RECONCILING, STALLED, findings.NAME_CONFLICT)
 
 
 def of(observed: Observed, found: Finding, now: datetime) -> Status:
@@ -73,7 +74,7 @@ def _conditions(
     not_yet = (found.reason, found.message)
     wanted: dict[str, tuple[bool, str, str]] = {
         READY: (found.is_ready, *not_yet),
-        AVAILABLE: _case(listed > 0, "EndpointsListed", f"{listed} replicas can be called", not_yet),
+        AVAILABLE: _case(listed > 0, "EndpointsListed", f"replicas that can be called: {listed}", not_yet),
         REGISTERED: _case(listed > 0, "InRegistry", "the name is in the namespace's registry", not_yet),
         MODEL_LOADED: _case(loaded, "Loaded", "a replica has loaded the model", not_yet),
         RECONCILING: _case(not in_progress, "Settled", "nothing is under way", not_yet, when=False),
@@ -116,7 +117,12 @@ def manifest(observed: Observed, status: Status) -> dict[str, Any]:
 
 def differs(observed: Observed, status: Status) -> bool:
     """Whether the status must be written."""
-    written = observed.obj.get("status", {})
-    return {key: value for key, value in written.items() if value not in ([], "")} != {
-        key: value for key, value in status.items() if value not in ([], "")
+    return _comparable(observed.obj.get("status", {})) != _comparable(status)
+
+
+def _comparable(status: Status) -> Status:
+    """Without what is empty, without conditions of others, and without an order where the server keeps none."""
+    return {key: value for key, value in status.items() if value not in ([], "")} | {
+        "conditions": {c["type"]: c for c in status.get("conditions", ()) if c["type"] in OURS},
+        "endpoints": {endpoint["uid"]: endpoint for endpoint in status.get("endpoints", ())},
     }
