@@ -20,10 +20,11 @@ def running(
     on_stop: Callable[[], Awaitable[None]] | None = None,
     until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 0.5,
+    host: str = "127.0.0.1",
     port: int = 0,
 ) -> Iterator[int]:
     """Serves the app while the block runs; gives its port. The stop is the real one, as on a signal."""
-    sock = serving.listen("127.0.0.1", port)
+    sock = serving.listen(host, port)
     started = threading.Event()
     stops: list[Callable[[], object]] = []
 
