@@ -227,8 +227,8 @@ def test_a_scheduler_without_words_still_has_a_reason() -> None:
 
 
 PULL = (
-    'Back-off pulling image "registry.example/engine:1": ErrImagePull: rpc error: code = NotFound desc = failed to pull '
-    'and unpack image "registry.example/engine:1": failed to resolve reference: not found'
+    'Back-off pulling image "registry.example/engine:1": ErrImagePull: rpc error: code = NotFound desc = failed to '
+    'pull and unpack image "registry.example/engine:1": failed to resolve reference: not found'
 )
 
 
