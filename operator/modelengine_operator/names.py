@@ -1,7 +1,7 @@
 """Who serves which name in one namespace: the registry's content, decided from ModelEngines and pods.
 
 Pure. Pods are the truth: an entry lists those that are ready and not leaving, under the name that they were started
-with. Of several ModelEngines that want one name the oldest has it, so nobody can take a name that is in use.
+with. Of several ModelEngines that want one name the oldest has it, so no newcomer can take a name that is in use.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def name_key(engine: Engine) -> NameKey:
 
 def owner(claimants: Iterable[Engine]) -> Engine:
     """Of those that want one name, the one that has it: the oldest."""
-    return min(claimants, key=lambda engine: (engine.created, engine.uid))
+    return min(claimants, key=_age)
 
 
 def registry(
@@ -56,25 +56,27 @@ def registry(
 ) -> Registry:
     """What the namespace's registry should hold."""
     claimants: dict[NameKey, list[Engine]] = {}
-    for engine in engines:
-        claimants.setdefault(name_key(engine), []).append(engine)
-    owners: dict[NameKey, Engine | Owner] = {key: owner(wanting) for key, wanting in claimants.items()}
+    for wanting in engines:
+        claimants.setdefault(name_key(wanting), []).append(wanting)
+    owners: dict[NameKey, Engine | Owner] = {key: owner(several) for key, several in claimants.items()}
     by_name: dict[str, Engine | Owner] = {other.name: other for other in unreadable}
     by_name |= {engine.name: engine for engine in engines}
     listed: dict[NameKey, tuple[Engine | Owner, list[PodState]]] = {}
-    for pod in pods:
-        serving = by_name.get(pod.engine)
-        if serving is None or not is_listed(pod):
-            continue
+    ready = [(by_name[pod.engine], pod) for pod in pods if pod.engine in by_name and is_listed(pod)]
+    for engine, pod in sorted(ready, key=lambda pair: _age(pair[0])):
         key = (pod.protocol, pod.served_name)
-        # A name that nobody wants any more stays with the pods that still serve it.
-        if owners.setdefault(key, serving).uid == serving.uid:
-            listed.setdefault(key, (serving, []))[1].append(pod)
-    return _fit([(engine, _entry(key, engine, ready)) for key, (engine, ready) in listed.items()], max_bytes)
+        # A name that nobody wants any more stays with the pods that still serve it, of the oldest that has some.
+        if owners.setdefault(key, engine).uid == engine.uid:
+            listed.setdefault(key, (engine, []))[1].append(pod)
+    return _fit([(owning, _entry(key, owning, serving)) for key, (owning, serving) in listed.items()], max_bytes)
 
 
 def is_listed(pod: PodState) -> bool:
     return pod.is_ready and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
+
+
+def _age(engine: Engine | Owner) -> tuple[datetime, str]:
+    return engine.created, engine.uid
 
 
 def _entry(key: NameKey, engine: Engine | Owner, pods: Sequence[PodState]) -> Entry:
@@ -90,7 +92,7 @@ def _fit(entries: Sequence[tuple[Engine | Owner, Entry]], max_bytes: int) -> Reg
     """The oldest first, so that a name that is listed is never pushed out by a newer one."""
     data: dict[str, str] = {}
     size, left_out = 0, set()
-    for engine, entry in sorted(entries, key=lambda pair: (pair[0].created, pair[0].uid)):
+    for engine, entry in sorted(entries, key=lambda pair: (_age(pair[0]), pair[1].protocol, pair[1].name)):
         encoded = encode([entry])
         needed = sum(len(key) + len(value.encode()) for key, value in encoded.items())
         if size + needed > max_bytes:
