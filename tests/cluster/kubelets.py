@@ -128,15 +128,15 @@ class Kubelet:
             self._ended.wait(BEAT_S)
 
     def _follow(self) -> None:
-        mine = {"fieldSelector": f"spec.nodeName={self.name}"}
+        mine = f"spec.nodeName={self.name}"
         while not self._ended.is_set():
             with contextlib.suppress(Refused, OSError, http.client.HTTPException):
-                listing = self._admin.call("GET", resources.PODS.path(None), **mine)
+                listing = self._admin.call("GET", resources.PODS.path(None), fieldSelector=mine)
                 for pod in listing["items"]:
                     self._look(pod)
                 version = listing["metadata"]["resourceVersion"]
                 # Short, so that the thread sees its end.
-                for event in self._admin.watch(resources.PODS, None, version, timeoutSeconds="5", **mine):
+                for event in self._admin.watch(resources.PODS, None, version, timeoutSeconds="5", fieldSelector=mine):
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._look(event["object"])
                     if self._ended.is_set():

@@ -44,7 +44,12 @@ CHILDREN = (
 # On a busy machine everything takes its time; what must be quick says so itself.
 PATIENCE_S = 40.0
 # What differs from one run to the next although nothing is different.
-MASKED = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "lastTransitionTime")
+MASKED = (
+    *("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "lastTransitionTime"),
+    *("clusterIP", "clusterIPs"),
+    # It has the owner's uid in it.
+    f"{kinds.GROUP}/applied",
+)
 
 
 def install_crd(plane: ControlPlane) -> None:
