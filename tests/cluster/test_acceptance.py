@@ -133,7 +133,8 @@ def test_02_and_03_one_object_makes_one_pod_and_a_service_and_is_listed_only_whe
     assert release.get("service", "demo-engine", namespace)["spec"]["ports"][0]["port"] == 8000
     status = release.get("me", "demo", namespace)["status"]
     assert [(e["host"], e["port"]) for e in status["endpoints"]] == [(pods[0]["status"]["podIP"], 8000)]
-    assert status["model"]["parameters"] > 3_000_000
+    processes.until(lambda: "model" in release.get("me", "demo", namespace)["status"], 20, "what the model is")
+    assert release.get("me", "demo", namespace)["status"]["model"]["parameters"] > 3_000_000
     log = release.plane.kubectl("logs", pods[0]["metadata"]["name"], "-n", namespace)
     assert "ModelEngineInferenceEngine: demo is running! port: 8000" in log
     events = json.loads(
@@ -221,14 +222,18 @@ def test_19_operator_and_registry_may_go_and_come_and_streams_do_not_notice(
     before = release.registry(home)
     streaming = Streaming(release.address, NAME)
     release.plane.kubectl("delete", "configmap", "modelengine-registry", "-n", home)
-    operator = json.loads(
-        release.plane.kubectl(
-            "get", "pods", "-n", release.namespace, "-l", "app.kubernetes.io/component=operator", "-o", "json"
-        )
-    )["items"][0]["metadata"]["name"]
-    release.plane.kubectl("delete", "pod", operator, "-n", release.namespace, "--grace-period=0", "--force")
-    release.plane.kubectl("rollout", "status", "deploy/modelengine-operator", "-n", release.namespace, "--timeout=90s")
-    processes.until(lambda: release.registry(home) == before, 40, "the registry's return")
+    words = ("get", "pods", "-n", release.namespace, "-l", "app.kubernetes.io/component=operator", "-o", "json")
+    [operator] = json.loads(release.plane.kubectl(*words))["items"]
+    name = operator["metadata"]["name"]
+    release.plane.kubectl("delete", "pod", name, "-n", release.namespace, "--grace-period=0", "--force")
+
+    def led_by_another() -> bool:
+        holder = release.get("lease", "modelengine-operator", release.namespace)["spec"].get("holderIdentity", "")
+        return holder not in ("", name)
+
+    # A killed leader's Lease runs out first.
+    processes.until(led_by_another, 60, "another leader")
+    processes.until(lambda: release.registry(home) == before, 10, "the registry's return")
     streaming.finish()
     assert streaming.failure is None
     assert streaming.parts[-1].done  # type: ignore[attr-defined]
