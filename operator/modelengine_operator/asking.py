@@ -28,6 +28,8 @@ EVERY_S = 5.0
 AT_ONCE = 50
 MAX_ANSWER = 65_536
 NUMBERS = {"parameters": "parameters", "context_length": "contextLength"}
+# A pod's uid, and what it is asked.
+Question = tuple[str, str]
 WORDS = {"architecture": "architecture", "dtype": "dtype", "device": "device"}
 
 
@@ -38,9 +40,10 @@ class Asking:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        # That a pod was asked how far it is must not delay the question what it has loaded.
+        self._tasks: dict[Question, asyncio.Task[None]] = {}
+        self._asked_at: dict[Question, float] = {}
         # By the pods' uids.
-        self._asked_at: dict[str, float] = {}
         self._progress: dict[str, Progress | None] = {}
         self._facts: dict[str, Mapping[str, Any]] = {}
 
@@ -60,38 +63,41 @@ class Asking:
 
     def progress(self, pod: PodState, wake: Callable[[], None]) -> Progress | None:
         """How far a pod is that is not ready yet, as it said last."""
-        self._start(pod, self._ask_progress, wake)
+        self._start(pod, "progress", self._ask_progress, wake)
         return self._progress.get(pod.uid)
 
     def facts(self, pod: PodState, wake: Callable[[], None]) -> Mapping[str, Any] | None:
         """What a ready pod says of its model, under the status' own names. It is asked until it has said it."""
         if pod.uid not in self._facts:
-            self._start(pod, self._ask_facts, wake)
+            self._start(pod, "facts", self._ask_facts, wake)
         return self._facts.get(pod.uid)
 
     def keep(self, uids: Collection[str]) -> None:
         """Forgets all pods but these."""
-        for known in (self._asked_at, self._progress, self._facts):
+        for known in (self._progress, self._facts):
             for uid in known.keys() - uids:
                 del known[uid]
+        self._asked_at = {question: at for question, at in self._asked_at.items() if question[0] in uids}
 
-    def _start(self, pod: PodState, ask: Callable[[PodState], Awaitable[bool]], wake: Callable[[], None]) -> None:
-        """Unless the pod is being asked, or was a moment ago: each answer is a write of the status."""
-        now = self._clock()
-        if pod.uid in self._tasks or now - self._asked_at.get(pod.uid, float("-inf")) < EVERY_S:
+    def _start(
+        self, pod: PodState, what: str, ask: Callable[[PodState], Awaitable[bool]], wake: Callable[[], None]
+    ) -> None:
+        """Unless the pod is being asked that, or was a moment ago: each answer is a write of the status."""
+        now, question = self._clock(), (pod.uid, what)
+        if question in self._tasks or now - self._asked_at.get(question, float("-inf")) < EVERY_S:
             return
-        self._asked_at[pod.uid] = now
+        self._asked_at[question] = now
 
         async def run() -> None:
             try:
                 async with self._at_once:
                     is_news = await ask(pod)
             finally:
-                del self._tasks[pod.uid]
+                del self._tasks[question]
             if is_news:
                 wake()
 
-        self._tasks[pod.uid] = asyncio.create_task(run(), name=f"asking {pod.name}")
+        self._tasks[question] = asyncio.create_task(run(), name=f"asking {pod.name}")
 
     async def _ask_progress(self, pod: PodState) -> bool:
         told = await self._ask("GET", pod, "/loading")
