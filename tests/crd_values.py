@@ -402,6 +402,8 @@ ROWS = [
             Bad("20GB", _BYTES),
             Bad("500m", _BYTES),
             Bad("-1Gi", _BYTES),
+            # The API server would work at this one for minutes.
+            Bad("2e60000000", _BYTES),
             Bad("", "at least 1 chars"),
             Bad("1" * 25, "24"),
         ],
@@ -417,6 +419,7 @@ ROWS = [
             Bad("1025Gi", "must be from 1Mi to 1Ti"),
             Bad("0", "must be from 1Mi to 1Ti"),
             Bad("1GB", _BYTES),
+            Bad("2e60000000", _BYTES),
             Bad("1" * 25, "24"),
             Bad(1, "must be of type string"),
         ],

@@ -33,8 +33,8 @@ FACTORS = {
     **{unit: Decimal(1000) ** i for i, unit in enumerate(("", "k", "M", "G", "T", "P", "E"))},
     **{unit: Decimal(1024) ** i for i, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
 }
-# The API server knows nothing finer and nothing larger.
-FINEST, LARGEST = Decimal("1e-9"), Decimal(2**63 - 1)
+# The API server keeps nothing finer and nothing larger.
+FINEST, LARGEST = Decimal("0.001"), Decimal(2**63 - 1)
 
 
 def needs_write(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None) -> bool:

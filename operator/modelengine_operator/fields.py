@@ -117,13 +117,15 @@ Quantity = Annotated[
     Field(json_schema_extra={INT_OR_STRING: True}),
 ]
 _UNITS = "KMGTP"
+_SIZE = r"[0-9]+(\.[0-9]+)?(k|[MGTP]|[KMGTP]i)?"
 # A quantity of bytes.
-Size = Annotated[
-    str,
-    MinLen(1),
-    MaxLen(24),
-    form(r"[0-9]+(\.[0-9]+)?(k|[MGTP]|[KMGTP]i)?", "must be a number of bytes, such as 512Mi or 20Gi"),
-]
+Size = Annotated[str, MinLen(1), MaxLen(24), form(_SIZE, "must be a number of bytes, such as 512Mi or 20Gi")]
+
+
+def size_rule(*texts: str, holds: str) -> str:
+    """A CEL expression over sizes. One that is no size is refused by another rule, and must not be read here: the API
+    server works for minutes at `quantity('2e60000000')`."""
+    return " || ".join([*(f"!{text}.matches(r'^({_SIZE})$')" for text in texts), holds])
 
 
 def in_bytes(size: str) -> Decimal:

@@ -28,6 +28,7 @@ WRITE_REFUSED = "WriteRefused"
 QUOTA_EXCEEDED = "QuotaExceeded"
 POD_SECURITY = "PodSecurityRefused"
 PODS_REFUSED = "PodsRefused"
+NO_IMAGE_VOLUMES = "ImageVolumesUnsupported"
 REGISTRY_FULL = "RegistryFull"
 SCHEDULING = "Scheduling"
 STARTING = "Starting"
@@ -36,7 +37,15 @@ SCALING_DOWN = "ScalingDown"
 REGISTERING = "Registering"
 
 # Nothing but a person can end these.
-STALLED = {INVALID_SPEC, NAME_CONFLICT, IMAGE_NOT_ALLOWED, OBJECT_CONFLICT, REGISTRY_FULL, podstate.INVALID_IMAGE}
+STALLED = {
+    INVALID_SPEC,
+    NAME_CONFLICT,
+    IMAGE_NOT_ALLOWED,
+    OBJECT_CONFLICT,
+    NO_IMAGE_VOLUMES,
+    REGISTRY_FULL,
+    podstate.INVALID_IMAGE,
+}
 # In the order in which a user should hear of them, where the pods of one engine have several.
 WORST_FIRST = (
     podstate.INVALID_IMAGE,
@@ -135,6 +144,19 @@ def _owns_its_objects(observed: Observed, settings: Settings) -> Finding | None:
 
 def _may_write(observed: Observed, settings: Settings) -> Finding | None:
     return Finding(WRITE_REFUSED, observed.refusal) if observed.refusal else None
+
+
+def _has_image_volumes(observed: Observed, settings: Settings) -> Finding | None:
+    """An API server that does not know them drops them without a word."""
+    deployment = observed.children.get(resources.DEPLOYMENTS)
+    if deployment is None or _engine(observed).source.kind != "image":
+        return None
+    if any("image" in volume for volume in deployment["spec"]["template"]["spec"].get("volumes", ())):
+        return None
+    return Finding(
+        NO_IMAGE_VOLUMES,
+        "this cluster has no image volumes (feature gate ImageVolume), which an oci:// source needs; use hf:// or pvc://",
+    )
 
 
 def _may_have_pods(observed: Observed, settings: Settings) -> Finding | None:
@@ -242,6 +264,7 @@ CHECKS: Sequence[Check] = (
     _has_an_allowed_image,
     _owns_its_objects,
     _may_write,
+    _has_image_volumes,
     _may_have_pods,
     _is_wanted,
     _has_no_trouble,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from modelengine.errors import InvalidRequest
-from modelengine_operator.fields import Checked, Name, Record, Size, in_bytes, rule, rules
+from modelengine_operator.fields import Checked, Name, Record, Size, in_bytes, rule, rules, size_rule
 
 SHM_MESSAGE = "must be from 1Mi to 1Ti"
 CACHE_MESSAGE = "set exactly one of claim (an existing PersistentVolumeClaim) and size (to make one)"
@@ -28,7 +28,10 @@ class Cache(Record):
                 ".storageClass",
             ),
             rule(
-                "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
+                "!has(self.size) || !has(oldSelf.size) || "
+                + size_rule(
+                    "self.size", "oldSelf.size", holds="quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0"
+                ),
                 "a volume can't shrink: keep the size, or delete the ModelEngine and make it anew",
                 ".size",
             ),
@@ -81,8 +84,11 @@ ShmSize = Annotated[
         _is_shm_size,
         (
             rule(
-                "!isQuantity(self) || "
-                "(quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0)",
+                size_rule(
+                    "self",
+                    holds="(quantity(self).compareTo(quantity('1Mi')) >= 0 && "
+                    "quantity(self).compareTo(quantity('1Ti')) <= 0)",
+                ),
                 SHM_MESSAGE,
             ),
         ),

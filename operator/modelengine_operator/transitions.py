@@ -17,16 +17,13 @@ from modelengine_operator.findings import Finding
 SAME_AGAIN_S = 60.0
 MAX_NOTE = 1024
 # All other reasons are on the way to being ready, or are it.
-PROBLEMS = set(findings.WORST_FIRST) | {
-    findings.INVALID_SPEC,
-    findings.NAME_CONFLICT,
-    findings.IMAGE_NOT_ALLOWED,
-    findings.OBJECT_CONFLICT,
+PROBLEMS = {
+    *findings.WORST_FIRST,
+    *findings.STALLED,
     findings.WRITE_REFUSED,
     findings.QUOTA_EXCEEDED,
     findings.POD_SECURITY,
     findings.PODS_REFUSED,
-    findings.REGISTRY_FULL,
 }
 
 
