@@ -52,8 +52,9 @@ def home(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
     yield namespace
     for release in json.loads(control_plane.helm("list", "-n", namespace, "-o", "json")):
         control_plane.helm("uninstall", release["name"], "-n", namespace, "--no-hooks")
-    control_plane.kubectl("delete", CRD, "--ignore-not-found")
-    control_plane.kubectl("delete", CLUSTER_WIDE, "-l", "app.kubernetes.io/part-of=modelengine")
+    control_plane.kubectl("delete", CRD, "--ignore-not-found", "--wait=false")
+    control_plane.kubectl("delete", CLUSTER_WIDE, "-l", "app.kubernetes.io/part-of=modelengine", "--wait=false")
+    until(lambda: not control_plane.kubectl("get", CRD, "--ignore-not-found"), 60, "the end of the CRD")
 
 
 @pytest.fixture
