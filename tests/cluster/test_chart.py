@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -220,6 +221,16 @@ def test_helms_own_pods_are_restricted_too(control_plane: ControlPlane, home: st
     }
     for each in (test, pod):
         control_plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(each))
+
+
+def test_policies_of_engines_can_be_added_to_more_namespaces_alone(
+    control_plane: ControlPlane, home: str, team: str
+) -> None:
+    [command] = re.findall(r"`(helm template .* \| kubectl apply .*)`", render.INSTALL.read_text())
+    told = command.replace("{team-a,team-b}", f"{{{team}}}").replace("-n modelengine", f"-n {home}")
+    subprocess.run(["bash", "-ec", told], cwd=render.ROOT, env=control_plane.environment, check=True)
+    assert things(control_plane, team) == {"networkpolicy.networking.k8s.io/modelengine-engines"}
+    assert things(control_plane, home) == set()
 
 
 def test_an_uninstallation_whose_job_cannot_run_says_so_and_leaves_its_job_alone(
