@@ -12,7 +12,7 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster images lock bench demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench demo-model clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ cluster-parts: setup ## Install and build what that Kubernetes consists of, imag
 
 cluster: cluster-parts ## Bring that Kubernetes up to play with, until Ctrl-C
 	@$(CLUSTER).up
+
+chart: setup ## Make what comes from others: the CRD and its page, the chart's copy, plain manifests, the table of values
+	$(BIN)/python -m modelengine_operator.crd
+	$(BIN)/python -m modelengine_operator.reference
+	PYTHONPATH=tests $(BIN)/python charts/render.py
 
 images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=registry.example/me/)
 	for name in operator engine; do \

@@ -47,7 +47,7 @@ def test_a_model_of_the_hub_is_downloaded_once_for_all_pods_and_its_progress_is_
     release: Release, namespace: str, hub: tuple[FakeHub, str]
 ) -> None:
     fake, _ = hub
-    fake.pause_s = 0.7
+    fake.pause_s = 2.0
     token = {
         "apiVersion": "v1",
         "kind": "Secret",
