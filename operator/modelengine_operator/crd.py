@@ -32,7 +32,8 @@ def _column(name: str, path: str, description: str, kind: str = "string", *, wid
         "type": kind,
         "jsonPath": path,
         "description": description,
-        "priority": 1 if wide else 0,
+        # The API server drops a zero, and Helm would take its absence for somebody else's change.
+        **({"priority": 1} if wide else {}),
     }
 
 
