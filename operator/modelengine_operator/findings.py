@@ -143,7 +143,11 @@ def _owns_its_objects(observed: Observed, settings: Settings) -> Finding | None:
 
 
 def _may_write(observed: Observed, settings: Settings) -> Finding | None:
-    return Finding(WRITE_REFUSED, observed.refusal) if observed.refusal else None
+    if not observed.refusal:
+        return None
+    if quota := QUOTA.search(observed.refusal):
+        return Finding(QUOTA_EXCEEDED, observed.refusal, quota[1])
+    return Finding(WRITE_REFUSED, observed.refusal)
 
 
 def _has_image_volumes(observed: Observed, settings: Settings) -> Finding | None:

@@ -37,7 +37,9 @@ REGISTRY_WORKERS = 4
 LOOK_AGAIN_S = 2.0
 # Also without any event everything is looked at again.
 RESYNC_S = 120.0
-LOOK_AGAIN = {findings.REPLACING: LOOK_AGAIN_S, findings.OBJECT_CONFLICT: 30.0, findings.WRITE_REFUSED: 30.0}
+LOOK_AGAIN = {findings.REPLACING: LOOK_AGAIN_S, findings.OBJECT_CONFLICT: 10.0}
+# Nothing tells when a quota or a policy that refused a write would take it.
+WRITE_AGAIN_S = 15.0
 
 AnyKey = TypeVar("AnyKey", bound=Hashable)
 Learn = Callable[[Resource, Object], None]
@@ -100,6 +102,8 @@ class Reconciler:
             self.engines.add_after(key, asking.EVERY_S)
         if found.reason in LOOK_AGAIN:
             self.engines.add_after(key, LOOK_AGAIN[found.reason])
+        if observed.refusal:
+            self.engines.add_after(key, WRITE_AGAIN_S)
 
     async def reconcile_registry(self, namespace: str) -> None:
         engines, pods = self.world.engines(namespace), self.world.pods_of_namespace(namespace)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import http.server
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,3 +184,30 @@ def running(plane: ControlPlane) -> Iterator[Kubelet]:
         yield kubelet
     finally:
         kubelet.stop()
+
+
+@contextmanager
+def downloading(address: str) -> Iterator[None]:
+    """A server at a pod's address that says how far a download is: further each time that it is asked."""
+    counts = itertools.count(1)
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            progress = {"stage": "downloading", "bytes": next(counts) * 1_000_000, "total": 10**12}
+            body = json.dumps({"state": "ok", "msg": progress}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((address, kinds.ENGINE_PORT), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()

@@ -307,6 +307,15 @@ def home(plane: ControlPlane, namespace: str, *, everywhere: bool = False) -> It
         made.close()
 
 
+@contextmanager
+def everywhere(plane: ControlPlane, namespace: str, **options: Any) -> Iterator[Operator]:
+    """One that runs in a new namespace and works in all."""
+    plane.create_namespace(namespace)
+    with home(plane, namespace, everywhere=True) as made, running(made, **options) as operator:
+        yield operator
+    plane.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
 _rendered: dict[tuple[str, bool], str] = {}
 
 

@@ -121,8 +121,8 @@ def _until_serving(home: Home, name: str, replicas: int) -> None:
 
 
 def draw() -> list[tuple[int, Moment]]:
-    # Counted once by hand; where a life has fewer writes, the kill does not come and the test says so.
-    crashes = [(write, moment) for write in range(27) for moment in Moment]
+    # A life has 36 to 40 writes; where one has fewer, the kill does not come and the test says so.
+    crashes = [(write, moment) for write in range(34) for moment in Moment]
     return crashes if IS_LONG else random.Random(SEED).sample(crashes, DRAWN)
 
 
@@ -135,7 +135,6 @@ def test_killed_at_any_write_it_ends_where_an_undisturbed_one_ends_and_makes_no_
     for phase, state in life.phases.items():
         assert _lines(state) == _lines(undisturbed.phases[phase]), phase
     assert life.pods == undisturbed.pods
-    print("writes", len(undisturbed.writes), undisturbed.writes, len(life.writes))
 
 
 def _lines(state: Object) -> list[str]:

@@ -16,12 +16,10 @@ from cluster import kubelets, operators
 from cluster.admin import Object
 from cluster.harness.control_plane import ControlPlane
 from cluster.kubelets import Kubelet
-from cluster.operators import Home, Operator, Site, until
+from cluster.operators import Operator, Site, until
 from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_kube.resources import Resource
-
-HOME = "operator-life"
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +29,8 @@ def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
 
 
 @pytest.fixture(scope="module")
-def home(control_plane: ControlPlane) -> Iterator[Home]:
-    control_plane.create_namespace(HOME)
-    with operators.home(control_plane, HOME, everywhere=True) as home:
-        yield home
-    control_plane.kubectl("delete", "namespace", HOME, "--wait=false")
-
-
-@pytest.fixture(scope="module")
-def operator(home: Home, kubelet: Kubelet) -> Iterator[Operator]:
-    with operators.running(home) as operator:
+def operator(control_plane: ControlPlane, kubelet: Kubelet) -> Iterator[Operator]:
+    with operators.everywhere(control_plane, "operator-life") as operator:
         yield operator
 
 
