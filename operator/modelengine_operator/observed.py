@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,12 @@ class Progress:
     stage: str
     bytes: int | None = None
     total: int | None = None
+
+
+def most_telling(told: Iterable[Progress | None]) -> Progress | None:
+    """The one that counts bytes rather than one that waits for it; of several the one that has most."""
+    said = [progress for progress in told if progress is not None]
+    return max(said, key=lambda progress: (progress.total is not None, progress.bytes or 0), default=None)
 
 
 @dataclass(frozen=True, slots=True)

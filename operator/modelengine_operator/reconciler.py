@@ -22,7 +22,7 @@ from modelengine_operator import asking, findings, names, plan, statuses
 from modelengine_operator.asking import Asking
 from modelengine_operator.cluster import Cluster
 from modelengine_operator.leadership import Leadership, NotLeading
-from modelengine_operator.observed import Observed
+from modelengine_operator.observed import Observed, most_telling
 from modelengine_operator.settings import Settings
 from modelengine_operator.spec import Engine
 from modelengine_operator.transitions import Transitions
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 WORKERS = 8
 REGISTRY_WORKERS = 4
+# Of many pods that load, so many are asked.
+ASKED = 4
 # A predecessor's objects go within seconds; nothing else tells when those without our labels are gone.
 LOOK_AGAIN_S = 2.0
 # Also without any event everything is looked at again.
@@ -142,7 +144,7 @@ class Reconciler:
             return Observed(obj, None, engine, pods=self.world.pods(key), listed=listed)
         pods = self.world.pods(key)
         owner = self.world.name_owner(engine)
-        starting = next((pod for pod in pods if pod.is_starting and pod.ip), None)
+        starting = [pod for pod in pods if pod.is_starting and pod.ip][:ASKED]
         ready = next((pod for pod in pods if pod.is_ready and pod.ip), None)
 
         def wake() -> None:
@@ -156,7 +158,7 @@ class Reconciler:
             listed=self.world.listed(engine),
             name_owner=None if owner.uid == engine.uid else owner.name,
             is_left_out=engine.uid in self._left_out.get(engine.namespace, frozenset()),
-            progress=self._asking.progress(starting, wake) if starting is not None else None,
+            progress=most_telling([self._asking.progress(pod, wake) for pod in starting]),
             facts=self._asking.facts(ready, wake) if ready is not None else None,
         )
 
