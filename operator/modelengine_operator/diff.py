@@ -48,8 +48,8 @@ def needs_write(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None) -
 def contains(observed: Any, wanted: Any, field: str = "") -> bool:
     """Whether all that is wanted is in what is observed, the value of `field`."""
     if observed is None:
-        # The API server leaves out what is empty, false or zero where that is what absence means.
-        return not wanted
+        # The API server leaves out what is empty. False and 0 it keeps: there, absence may mean something else.
+        return wanted in (None, "", [], {})
     if isinstance(wanted, Mapping):
         return isinstance(observed, Mapping) and all(
             contains(observed.get(key), value, field if field in AMOUNTS else key) for key, value in wanted.items()
