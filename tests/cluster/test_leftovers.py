@@ -15,21 +15,20 @@ import pytest
 from cluster.harness import cgroups, leftovers, network, places, processes
 
 TESTS = Path(__file__).parents[1]
-# The second one runs a pod, beside the node that other tests may hold.
-KINDS = [pytest.param("--control-plane", 4, id="control plane"), pytest.param("--bare", 8, id="node")]
+KINDS = [pytest.param(["--control-plane"], 4, id="control plane"), pytest.param([], 10, id="node")]
 
 
 @contextmanager
-def another_one(kind: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def another_one(kind: list[str]) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A cluster of a process of its own, and its folder; with a pod that runs, where it has a node."""
-    argv = [sys.executable, "-m", "cluster.harness.up", kind]
+    argv = [sys.executable, "-m", "cluster.harness.up", *kind]
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
         try:
             assert process.stdout is not None
             assert any("Ctrl-C" in line for line in process.stdout), "it did not come up"
             folder = places.CLUSTERS / f"me-{process.pid}"
-            if kind == "--bare":
+            if not kind:
                 run_a_pod(folder)
             yield process, folder
         finally:
@@ -62,7 +61,7 @@ def running_parts(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(("kind", "parts"), KINDS)
-def test_a_cluster_that_is_told_to_end_leaves_nothing(kind: str, parts: int) -> None:
+def test_a_cluster_that_is_told_to_end_leaves_nothing(kind: list[str], parts: int) -> None:
     with another_one(kind) as (process, folder):
         ran = running_parts(folder)
         assert len(ran) >= parts
@@ -72,7 +71,7 @@ def test_a_cluster_that_is_told_to_end_leaves_nothing(kind: str, parts: int) -> 
 
 
 @pytest.mark.parametrize(("kind", "parts"), KINDS)
-def test_what_a_killed_cluster_left_is_removed_by_the_next_run(kind: str, parts: int) -> None:
+def test_what_a_killed_cluster_left_is_removed_by_the_next_run(kind: list[str], parts: int) -> None:
     with another_one(kind) as (process, folder):
         ran = running_parts(folder)
         assert len(ran) >= parts

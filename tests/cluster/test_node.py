@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,24 @@ def test_a_claim_gets_a_volume_that_the_user_of_our_images_may_write_to(
     wait_for(control_plane, namespace, "writer", "jsonpath={.status.phase}=Succeeded")
     volume = control_plane.kubectl("get", "pvc", "kept", "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
     assert (node.folder / "volumes" / volume.removeprefix("folder-") / "user").read_text() == "10001\n"
+
+
+def test_an_image_is_mounted_as_a_volume(
+    control_plane: ControlPlane, node: Node, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_text("1 2 3")
+    node.add_image("localhost/model:test", tmp_path)
+    mounted = [{"name": "model", "mountPath": "/model"}]
+    reader = pod("reader", namespace, "sh", "-c", "cat /model/weights; touch /model/x || true", volumeMounts=mounted)
+    spec = reader["spec"]
+    assert isinstance(spec, dict)
+    image = {"reference": "localhost/model:test", "pullPolicy": "Never"}
+    spec |= {"restartPolicy": "Never", "volumes": [{"name": "model", "image": image}]}
+    control_plane.apply(reader)
+    wait_for(control_plane, namespace, "reader", "jsonpath={.status.phase}=Succeeded")
+    said = control_plane.kubectl("logs", "reader", "-n", namespace)
+    assert "1 2 3" in said
+    assert "Read-only file system" in said
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Binary:
     name: str
-    package: str = "."
-    # What it is called as; the first argument chooses otherwise.
+    # Each makes a program that has the last part of its name; `.` has the binary's.
+    packages: tuple[str, ...] = (".",)
+    # What the program is called as, where it is several in one.
     aliases: tuple[str, ...] = ()
     # Variables that a release of it is linked with.
     values: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Binary:
     def folder(self) -> Path:
         """Where the built one is kept."""
         made_from = [path for path in self.source.iterdir() if path.suffix in (".go", ".mod", ".sum")]
-        return places.CACHE / "binaries" / f"{self.name}-{places.fingerprint(made_from, self.package, *self.values)}"
+        return places.CACHE / "binaries" / f"{self.name}-{places.fingerprint(made_from, *self.packages, *self.values)}"
 
 
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
@@ -53,16 +54,20 @@ KUBE = Binary(
     aliases=COMPONENTS,
     values=tuple(f"{package}.{name}={value}" for package in _SAYERS for name, value in _SAID.items()),
 )
-HELM = Binary("helm", package="helm.sh/helm/v4/cmd/helm")
-COREDNS = Binary("coredns", package="github.com/coredns/coredns")
+HELM = Binary("helm", packages=("helm.sh/helm/v4/cmd/helm",))
+COREDNS = Binary("coredns", packages=("github.com/coredns/coredns",))
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+CONTAINERD = Binary(
+    "containerd",
+    packages=(f"{_CONTAINERD}/containerd", f"{_CONTAINERD}/ctr", f"{_CONTAINERD}/containerd-shim-runc-v2"),
+)
 PAUSE = Binary("pause")
-ALL = (KUBE, HELM, COREDNS, PAUSE)
+ALL = (KUBE, HELM, COREDNS, CONTAINERD, PAUSE)
 
 # Command -> Debian package that has it.
 FOR_CONTROL_PLANE = {"openssl": "openssl", "ip": "iproute2", "nsenter": "util-linux"}
 FOR_NODE = {
     "runc": "runc",
-    "containerd": "containerd",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
@@ -110,8 +115,13 @@ def find(binary: Binary, say: Say = print) -> Path:
 def link(binary: Binary, folder: Path) -> None:
     """Puts the program into `folder` under each name that it answers to."""
     path = find(binary)
-    for name in binary.aliases or (binary.name,):
-        (folder / name).symlink_to(path)
+    folder.mkdir(exist_ok=True)
+    for alias in binary.aliases:
+        (folder / alias).symlink_to(path)
+    if not binary.aliases:
+        for package in binary.packages:
+            name = binary.name if package == "." else package.rpartition("/")[2]
+            (folder / name).symlink_to(path.with_name(name))
 
 
 def _build(binary: Binary, path: Path, say: Say) -> None:
@@ -128,13 +138,17 @@ def _build(binary: Binary, path: Path, say: Say) -> None:
         if path.exists():
             return
         say(f"building {binary.name} (once; kept in {path.parent})")
-        fresh = path.with_suffix(".new")
+        fresh = path.parent / "new"
+        fresh.mkdir(exist_ok=True)
         flags = " ".join(["-s -w", *(f"-X {value}" for value in binary.values)])
-        argv = [go, "build", "-trimpath", "-ldflags", flags, "-o", str(fresh), binary.package]
+        argv = [go, "build", "-trimpath", "-ldflags", flags, "-o", f"{fresh}/", *binary.packages]
         done = subprocess.run(argv, cwd=binary.source, env=_environment(binary), capture_output=True, text=True)
         if done.returncode:
             raise places.Missing(f"{binary.name} could not be built by Go:\n{done.stderr[-3000:]}")
-        fresh.rename(path)
+        for program in sorted(fresh.iterdir(), key=lambda program: program.name == path.name):
+            # The one that is looked for comes last.
+            program.rename(path.with_name(program.name))
+        fresh.rmdir()
 
 
 def _environment(binary: Binary) -> dict[str, str]:

@@ -1,43 +1,45 @@
-"""containerd: runs a node's containers and holds its images. Used by `node.py`, and by `parts.py` for the images.
+"""containerd: runs a node's containers. Used by `node.py`, and by `images.py` to load images.
 
-Its images outlive a cluster, so one containerd at a time has them: the next one waits. Containers do not outlive it.
+What it keeps is in a store. One store has the images and outlives all clusters, but never runs a container; each node
+has a copy of its own, which costs no space (hard links) and goes with its cluster. So nodes may run side by side.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from . import binaries, leftovers, network, places
+from . import binaries, network, places
 from .binaries import Say
 from .processes import Process
 
-STORE = places.CACHE / "containerd"
+IMAGES = places.CACHE / "images"
+_LOCK = places.CACHE / "images.lock"
 PAUSE_IMAGE = "localhost/modelengine-pause:test"
-_LABEL = "modelengine-key"
-_CRI = 'plugins."io.containerd.grpc.v1.cri"'
 _SETTINGS = """\
-version = 2
+version = 3
 root = "{store}"
 state = "{folder}/containerd"
 disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
 address = "{socket}"
-[{cri}]
-sandbox_image = "{pause}"
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
 # Needed where the machine does not let us lower what the kernel ends first when memory is short.
 restrict_oom_score_adj = true
 # In the cluster's folder, so that they are found when they are left over.
 netns_mounts_under_state_dir = true
 disable_apparmor = true
-[{cri}.cni]
+[plugins."io.containerd.cri.v1.runtime".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{folder}/cni"
 """
@@ -47,23 +49,27 @@ class Containerd:
     def __init__(self, folder: Path, store: Path) -> None:
         self.folder = folder
         self.socket = folder / "containerd.sock"
-        self._ctr = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io"]
-        (folder / "cni").mkdir()
+        programs = folder / "bin"
+        if not (programs / "containerd").exists():
+            binaries.link(binaries.CONTAINERD, programs)
+        self._ctr = [str(programs / "ctr"), "--address", str(self.socket), "--namespace", "k8s.io"]
+        (folder / "cni").mkdir(exist_ok=True)
         (folder / "cni" / "pods.conflist").write_text(json.dumps(_pod_network(folder)))
         settings = folder / "containerd.toml"
-        settings.write_text(
-            _SETTINGS.format(store=store, folder=folder, socket=self.socket, cri=_CRI, pause=PAUSE_IMAGE)
-        )
-        self._process = Process(folder, ["containerd", "--config", str(settings)], {"PATH": binaries.SEARCH})
+        settings.write_text(_SETTINGS.format(store=store, folder=folder, socket=self.socket, pause=PAUSE_IMAGE))
+        # It finds its shim there, and what runs containers among Debian's programs.
+        path = f"{programs}:{binaries.SEARCH}"
+        self._process = Process(folder, [str(programs / "containerd"), "--config", str(settings)], {"PATH": path})
 
     def start(self) -> None:
         self._process.start()
         self._process.wait_ready(self._answers)
-        self.end_containers()
 
     def stop(self) -> None:
-        if self._process.running:
-            self.end_containers()
+        """With its containers, at once."""
+        with suppress(subprocess.CalledProcessError):
+            for task in self.tasks():
+                self.ctr("tasks", "delete", "--force", task)
         self._process.stop()
 
     def tasks(self) -> dict[str, int]:
@@ -71,36 +77,8 @@ class Containerd:
         rows = [line.split() for line in self.ctr("tasks", "list").splitlines()[1:]]
         return {row[0]: int(row[1]) for row in rows}
 
-    def end_containers(self) -> None:
-        """At once; also those that a killed run left in its books."""
-        for task in self.tasks():
-            with suppress(subprocess.CalledProcessError):
-                self.ctr("tasks", "delete", "--force", task)
-        if containers := self.ctr("containers", "list", "-q").split():
-            self.ctr("containers", "delete", *containers)
-
     def ctr(self, *words: str) -> str:
         return subprocess.run([*self._ctr, *words], check=True, capture_output=True, text=True).stdout
-
-    def label_of(self, reference: str) -> str:
-        """The key that the image was loaded with; empty: it is not there."""
-        for line in self.ctr("images", "list", f"name=={reference}").splitlines()[1:]:
-            for label in line.split()[-1].split(","):
-                if label.startswith(f"{_LABEL}="):
-                    return label.removeprefix(f"{_LABEL}=")
-        return ""
-
-    def rename(self, fresh: str, reference: str, key: str) -> None:
-        """Gives a loaded image the name of the one that it replaces, which goes."""
-        self.ctr("images", "tag", "--force", fresh, reference)
-        self.ctr("images", "label", reference, f"{_LABEL}={key}")
-        self.ctr("images", "remove", fresh)
-        # The CRI plugin keeps each image under its digest too.
-        rows = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
-        named = {row[2] for row in rows if not row[0].startswith("sha256:")}
-        for row in rows:
-            if row[2] not in named:
-                self.ctr("images", "remove", row[0])
 
     def layers(self) -> dict[str, dict[str, object]]:
         """What its images consist of: the digest of a layer's content -> how it is stored."""
@@ -126,6 +104,17 @@ class Containerd:
         if process.returncode:
             raise RuntimeError(f"containerd did not take the image: {errors}")
 
+    def rename(self, fresh: str, reference: str) -> None:
+        """Gives an image the name of the one that it replaces, which goes."""
+        self.ctr("images", "tag", "--force", fresh, reference)
+        self.ctr("images", "remove", fresh)
+        # The CRI plugin keeps each image under its digest too.
+        rows = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
+        named = {row[2] for row in rows if not row[0].startswith("sha256:")}
+        for row in rows:
+            if row[2] not in named:
+                self.ctr("images", "remove", row[0])
+
     def _answers(self) -> bool:
         with suppress(subprocess.CalledProcessError):
             self.ctr("version")
@@ -145,33 +134,33 @@ def _pod_network(folder: Path) -> dict[str, object]:
 
 
 @contextmanager
-def running(folder: Path, say: Say = print, store: Path = STORE) -> Iterator[Containerd]:
-    """One that answers, in a cluster's folder; waits while another cluster has the store of images."""
-    store.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as undo:
-        lock = undo.enter_context(open(store / "lock", "w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another cluster has a node; waiting for its end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # The CRI plugin's notes on sandboxes of a killed run; their processes went with `leftovers`.
-        shutil.rmtree(store / "io.containerd.grpc.v1.cri", ignore_errors=True)
-        containerd = Containerd(folder, store)
-        undo.callback(containerd.stop)
+def running(folder: Path, store: Path) -> Iterator[Containerd]:
+    """One that answers, in a cluster's folder."""
+    containerd = Containerd(folder, store)
+    try:
         containerd.start()
         yield containerd
+    finally:
+        containerd.stop()
 
 
 @contextmanager
-def alone(say: Say = print) -> Iterator[Containerd]:
-    """Without a cluster: to load images ahead of a run."""
-    name = f"images-{os.getpid()}"
-    leftovers.clean()
-    folder = leftovers.claim(name)
-    (folder / "logs").mkdir()
-    try:
-        with running(folder, say) as containerd:
-            yield containerd
-    finally:
-        leftovers.remove(name)
+def images_held(say: Say) -> Iterator[Path]:
+    """The store that has the images: nobody else reads or changes it meanwhile."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with open(_LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("images are made for another cluster; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield IMAGES
+
+
+def copy(store: Path, target: Path) -> None:
+    """All but the books is linked: layers and their files are never written to."""
+    subprocess.run(["cp", "--archive", "--link", str(store), str(target)], check=True)
+    for book in target.glob("*/*.db"):
+        linked = book.rename(book.with_suffix(".linked"))
+        shutil.copyfile(linked, book)
+        linked.unlink()

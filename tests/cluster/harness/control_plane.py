@@ -187,6 +187,8 @@ class ControlPlane:
             f"--client-ca-file={file('ca.crt')}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            # Models as images; on by default in later versions.
+            "--feature-gates=ImageVolume=true",
             "--allow-privileged=true",
             "--anonymous-auth=false",
             f"--service-account-issuer=https://kubernetes.default.svc.{network.DNS_DOMAIN}",
@@ -231,8 +233,6 @@ def running(name: str = "") -> Iterator[ControlPlane]:
     with ExitStack() as undo:
         folder = leftovers.claim(name)
         undo.callback(leftovers.remove, name)
-        (folder / "bin").mkdir()
-        (folder / "logs").mkdir()
         for binary in (binaries.KUBE, binaries.HELM):
             binaries.link(binary, folder / "bin")
         network.make(name)

@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import binaries, places
+from . import binaries, containerd, places
 from .binaries import Say
-from .containerd import Containerd
 
 SUITE = "bookworm"
 # What a base needs: Python, and the one library that torch does not bring.
@@ -62,37 +61,49 @@ BASE = Image("base")
 OPERATOR = Image("operator", "operator/Dockerfile")
 ENGINE = Image("engine", "engine/Dockerfile")
 ALL = (PAUSE, BASE, OPERATOR, ENGINE)
-BARE = (PAUSE, BASE)
 
 
-def prepare(containerd: Containerd, say: Say = print, wanted: tuple[Image, ...] = ALL) -> None:
-    """Builds and loads what is not there as it should be. The machine's own network is needed for that."""
-    old = [(image, key) for image in wanted if containerd.label_of(image.reference) != (key := image.key())]
+def prepare(folder: Path, store: Path, say: Say = print) -> None:
+    """Builds and loads what the store has not as it should be. The machine's own network is needed for that."""
+    record = store / "loaded.json"
+    loaded = json.loads(record.read_text()) if record.exists() else {}
+    old = [(image, key) for image in ALL if loaded.get(image.name) != (key := image.key())]
+    if not old:
+        return
     for image, key in old:
         built = _STORE / f"{image.name}.key"
         if not built.exists() or built.read_text() != key:
             say(f"building image {image.reference}")
-            _build(image, containerd.folder)
+            _build(image, folder)
             built.write_text(key)
-        say(f"loading image {image.reference}")
-        # Under a name of its own first: while the old image has a name, the layers that both have stay.
-        fresh = f"localhost/modelengine-{image.name}:{key}"
-        _load(image, containerd, fresh)
-        containerd.rename(fresh, image.reference, key)
-    if old:
-        # buildah leaves its store mounted on itself. Refused while somebody else builds, who will do it then.
-        subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
+    # buildah leaves its store mounted on itself.
+    subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
+    with containerd.running(folder, store) as runtime:
+        for image, key in old:
+            say(f"loading image {image.reference}")
+            # Under a name of its own first: while the old image has a name, the layers that both have stay.
+            fresh = f"localhost/modelengine-{image.name}:{key}"
+            _load(image.reference, runtime, fresh)
+            runtime.rename(fresh, image.reference)
+            loaded[image.name] = key
+            record.write_text(json.dumps(loaded))
+
+
+def add(runtime: containerd.Containerd, reference: str, content: Path) -> None:
+    """Makes an image of a folder's files, for one node only."""
+    _buildah_build(reference, content, "FROM scratch\nCOPY . /\n")
+    _load(reference, runtime, reference)
 
 
 def _build(image: Image, scratch: Path) -> None:
     if image is PAUSE:
         context = binaries.find(binaries.PAUSE).parent
-        _buildah_build(image, context, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
+        _buildah_build(image.reference, context, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
     elif image is BASE:
         with _debian(scratch / "base") as folder:
-            _buildah_build(image, folder, 'FROM scratch\nADD base.tar /\nCMD ["sh"]\n')
+            _buildah_build(image.reference, folder, 'FROM scratch\nADD base.tar /\nCMD ["sh"]\n')
     else:
-        _buildah_build(image, places.ROOT, "", "--file", image.dockerfile, *_settings())
+        _buildah_build(image.reference, places.ROOT, "", "--file", image.dockerfile, *_settings())
 
 
 @contextmanager
@@ -121,30 +132,30 @@ def _settings() -> list[str]:
     return [*words, f"--volume={cache}:{_PACKAGE_CACHE}"]
 
 
-def _buildah_build(image: Image, context: Path, recipe: str, *words: str) -> None:
+def _buildah_build(reference: str, context: Path, recipe: str, *words: str) -> None:
     source = ["--file", "-"] if recipe else []
-    options = ["--isolation", "chroot", "--layers", "--force-rm", "--quiet", "--tag", image.reference]
+    options = ["--isolation", "chroot", "--layers", "--force-rm", "--quiet", "--tag", reference]
     _run([*_buildah(), "build", *options, *words, *source, str(context)], recipe)
 
 
-def _load(image: Image, containerd: Containerd, name: str) -> None:
-    """Only what containerd lacks is written and read."""
-    layout = containerd.folder / "layout"
+def _load(built: str, runtime: containerd.Containerd, name: str) -> None:
+    """Only what the store lacks is written and read."""
+    layout = runtime.folder / "layout"
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    known = containerd.layers()
+    known = runtime.layers()
     for content in known:
         # buildah takes a layer that is there for written, and looks no further.
         (blobs / content.removeprefix("sha256:")).touch()
     # gzip takes minutes for an engine's layers.
     fast = ["--compression-format", "zstd", "--compression-level", "1"]
-    _run([*_buildah(), "push", "--quiet", "--format", "oci", *fast, image.reference, f"oci:{layout}"])
+    _run([*_buildah(), "push", "--quiet", "--format", "oci", *fast, built, f"oci:{layout}"])
     described = json.loads((layout / "index.json").read_text())["manifests"][0]
     pushed = blobs / described["digest"].removeprefix("sha256:")
     manifest = json.loads(pushed.read_text())
     pushed.unlink()
     manifest["layers"] = [known.get(layer["digest"], layer) for layer in manifest["layers"]]
-    with containerd.importing() as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+    with runtime.importing() as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
         for member, data in _layout_files(name, manifest).items():
             entry = tarfile.TarInfo(member)
             entry.size = len(data)

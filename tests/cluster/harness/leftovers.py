@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -52,9 +51,8 @@ def remove(name: str) -> None:
         subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
     network.remove(name)
     _remove_links(folder)
-    if not mounts(folder):
-        # Through what is still mounted we would delete somebody else's files.
-        shutil.rmtree(folder, ignore_errors=True)
+    # Through what is still mounted we would delete somebody else's files.
+    subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False, capture_output=True)
 
 
 def _remove_links(folder: Path) -> None:

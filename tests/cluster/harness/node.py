@@ -85,6 +85,10 @@ class Node:
         wanted = next(entry["containerID"] for entry in statuses if entry["name"] == container)
         return self.runtime.tasks()[wanted.removeprefix("containerd://")]
 
+    def add_image(self, reference: str, content: Path) -> None:
+        """An image that has just these files: what an image volume shows."""
+        images.add(self.runtime, reference, content)
+
     def _kubelet_flags(self) -> list[str]:
         file = self._plane.authority.file
         settings = {
@@ -110,7 +114,7 @@ class Node:
             "podLogsDir": str(self.folder / "pod-logs"),
             "volumePluginDir": str(self.folder / "volume-plugins"),
             # A test of a crash loop need not wait for five minutes.
-            "featureGates": {"KubeletCrashLoopBackOffMax": True},
+            "featureGates": {"KubeletCrashLoopBackOffMax": True, "ImageVolume": True},
             "crashLoopBackOff": {"maxContainerRestartPeriod": "10s"},
         }
         return [
@@ -211,17 +215,16 @@ def _storage_objects(folder: Path) -> list[dict[str, object]]:
 
 
 @contextmanager
-def running(plane: ControlPlane, say: Say = print, *, bare: bool = False) -> Iterator[Node]:
-    """Gives the control plane a node. Images that are missing or old are made first, in the machine's own network.
-
-    One node at a time has all our images. A bare one, which may run beside it, has the base image and no more.
-    """
+def running(plane: ControlPlane, say: Say = print) -> Iterator[Node]:
+    """Gives the control plane a node. Images that are missing or old are made first, in the machine's own network."""
     binaries.require(binaries.FOR_NODE)
     with ExitStack() as undo:
-        store = plane.folder / "images" if bare else containerd.STORE
-        runtime = undo.enter_context(containerd.running(plane.folder, say, store))
-        with network.outside():
-            images.prepare(runtime, say, images.BARE if bare else images.ALL)
+        store = plane.folder / "images"
+        with containerd.images_held(say) as held:
+            with network.outside():
+                images.prepare(plane.folder, held, say)
+            containerd.copy(held, store)
+        runtime = undo.enter_context(containerd.running(plane.folder, store))
         cgroups.make(plane.folder)
         undo.enter_context(_kernel_settings_kept())
         node = Node(plane, runtime)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from . import binaries, containerd, images, places
+from . import binaries, containerd, images, leftovers, places
 
 _STARTED = time.monotonic()
 
@@ -31,13 +31,23 @@ def install_packages() -> None:
     binaries.require(wanted)
 
 
+def load_images() -> None:
+    leftovers.clean()
+    name = f"images-{os.getpid()}"
+    folder = leftovers.claim(name)
+    try:
+        with containerd.images_held(say) as held:
+            images.prepare(folder, held, say)
+    finally:
+        leftovers.remove(name)
+
+
 def main() -> int:
     try:
         install_packages()
         for binary in binaries.ALL:
             binaries.find(binary, say)
-        with containerd.alone(say) as runtime:
-            images.prepare(runtime, say)
+        load_images()
     except places.Missing as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1

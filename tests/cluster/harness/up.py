@@ -23,9 +23,6 @@ _GPUS = 4
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.harness.up", description=__doc__)
     parser.add_argument("--control-plane", action="store_true", help="no node: pods stay Pending")
-    parser.add_argument(
-        "--bare", action="store_true", help="only the base image; may run beside a cluster that has all"
-    )
     chosen = parser.parse_args(argv)
     # SIGTERM takes the same road as Ctrl-C; a shell's background jobs ignore SIGINT until told otherwise.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,9 +32,8 @@ def main(argv: list[str] | None = None) -> int:
             plane = undo.enter_context(control_plane.running())
             words = [_CLUSTER.format(plane=plane, network=network.path(plane.name))]
             if not chosen.control_plane:
-                undo.enter_context(node.running(plane, bare=chosen.bare)).advertise_gpus(_GPUS)
-                there = images.BARE if chosen.bare else images.ALL
-                words.append(_NODE.format(gpus=_GPUS, images=" ".join(image.reference for image in there)))
+                undo.enter_context(node.running(plane)).advertise_gpus(_GPUS)
+                words.append(_NODE.format(gpus=_GPUS, images=" ".join(image.reference for image in images.ALL)))
             print("\n".join([*words, _END]), flush=True)
             signal.pause()
     except KeyboardInterrupt:
