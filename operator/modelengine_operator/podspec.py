@@ -200,7 +200,8 @@ def _silent_node_tolerations(engine: Engine) -> list[Manifest]:
 
 
 def _variables(environment: dict[str, str]) -> list[Manifest]:
-    return [{"name": name, "value": value} for name, value in environment.items()]
+    # Kubernetes would put a variable's value in the place of `$(NAME)`, and a served name may well have that.
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in environment.items()]
 
 
 def _probe(path: str, period_s: int, failures: int) -> Manifest:
