@@ -1,4 +1,4 @@
-"""Where a model comes from, on a real node: a hub of ours through a cache, and a claim that holds a folder."""
+"""Where a model comes from, on a real node: a hub of ours through a cache, a claim, an image."""
 
 from __future__ import annotations
 
@@ -123,3 +123,11 @@ def test_a_folder_in_a_claim_is_served_and_stays_as_it_was(release: Release, nod
     with ChatClient(release.address) as client:
         assert client.chat("kept", HELLO).content
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in DEMO_FOLDER.iterdir())
+
+
+def test_a_folder_in_an_image_is_served_from_an_image_volume(release: Release, node: Node, namespace: str) -> None:
+    node.add_image("localhost/a-model:test", DEMO_FOLDER)
+    release.apply("packed", namespace, "oci://localhost/a-model:test")
+    release.wait("packed", namespace)
+    with ChatClient(release.address) as client:
+        assert client.chat("packed", HELLO).content
