@@ -139,7 +139,7 @@ def test_progress_is_told_in_bytes_while_it_comes(hub: FakeHub, endpoint: str, s
     assert fetch.end()[0] == 0
 
 
-def test_loading_is_answered_within_a_second_of_the_start(hub: FakeHub, endpoint: str, start: Start) -> None:
+def test_loading_is_answered_before_the_hub_has_said_anything(hub: FakeHub, endpoint: str, start: Start) -> None:
     hub.pause_s = 0.5
     fetch = start(endpoint)
     assert until(lambda: fetch.stage is not None, 2)
