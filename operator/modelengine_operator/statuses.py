@@ -14,7 +14,7 @@ from modelengine import kinds
 from modelengine_operator import findings
 from modelengine_operator.findings import Finding
 from modelengine_operator.observed import Observed
-from modelengine_operator.status import MAX_ENDPOINTS, MAX_MESSAGE, MAX_REASON
+from modelengine_operator.status import MAX_ENDPOINTS, MAX_MESSAGE
 
 Status = dict[str, Any]
 
@@ -37,7 +37,7 @@ def of(observed: Observed, found: Finding, now: datetime) -> Status:
         "observedGeneration": obj["metadata"]["generation"],
         "conditions": _conditions(observed, found, previous.get("conditions", ()), now),
         "servedName": engine.served_name if engine is not None else previous.get("servedName", ""),
-        "reason": found.column[:MAX_REASON],
+        "reason": found.column,
         "replicas": len(staying),
         "readyReplicas": ready,
         "ready": f"{ready}/{_wanted(observed)}",
