@@ -1,4 +1,4 @@
-"""The words that the parts on a cluster share: the custom resource's kind, and the names and labels of what belongs to it.
+"""The words that the parts on a cluster share: the custom resource's kind, the names and labels of what belongs to it.
 
 The operator writes them, the front door and the command line look for them. The chart and the CRD repeat some; tests
 compare them with these.

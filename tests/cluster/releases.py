@@ -98,7 +98,7 @@ class Release:
         def seen() -> bool:
             nonlocal reason
             reason = (self.find("me", name, namespace) or {}).get("status", {}).get("reason", "")
-            return reason.startswith(begins)
+            return bool(reason.startswith(begins))
 
         try:
             processes.until(seen, timeout_s, f"reason {begins}", pause_s=0.2)

@@ -41,6 +41,7 @@ def release(control_plane: ControlPlane, hub: tuple[FakeHub, str]) -> Iterator[R
 def _calm(hub: tuple[FakeHub, str]) -> None:
     hub[0].asked.clear()
     hub[0].pause_s = 0.0
+    hub[0].refusal = None
 
 
 def test_a_model_of_the_hub_is_downloaded_once_for_all_pods_and_its_progress_is_in_the_status(
@@ -81,11 +82,10 @@ def test_a_model_of_the_hub_is_downloaded_once_for_all_pods_and_its_progress_is_
     assert not any("hf_notarealtoken" in text for text in shown)
 
     # What is in the cache needs no hub any more.
-    asked = len(fake.downloads)
+    fake.refusal = (503, "")
     release.plane.kubectl("delete", "pods", "-n", namespace, "-l", "modelengine.dev/engine=tiny", "--wait=false")
     processes.until(lambda: len(release.services(namespace)) < 2, 20, "their leaving")
     release.wait("tiny", namespace)
-    assert len(fake.downloads) == asked
 
 
 def test_a_model_that_the_hub_does_not_have_is_a_reason_and_its_repair_heals(release: Release, namespace: str) -> None:
