@@ -153,7 +153,9 @@ def values(**more: str) -> list[str]:
 def installed(plane: ControlPlane, namespace: str, **more: str) -> Iterator[Release]:
     """`helm install --wait`, and uninstalled at the end, also where a test has done that already."""
     plane.create_namespace(namespace)
-    plane.helm("install", "modelengine", CHART, "-n", namespace, "--wait", "--timeout=180s", "--take-ownership", *values(**more))
+    # An earlier release of the session has left its CRD.
+    waiting = ("--wait", "--timeout=180s", "--take-ownership")
+    plane.helm("install", "modelengine", CHART, "-n", namespace, *waiting, *values(**more))
     try:
         yield Release(plane, namespace)
     finally:

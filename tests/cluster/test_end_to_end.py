@@ -1,4 +1,4 @@
-"""A user's whole journey on a real node with real images: install, apply, wait, chat, scale, kill, delete, uninstall."""
+"""A user's whole journey on a real node with images: install, apply, wait, chat, scale, kill, delete, uninstall."""
 
 from __future__ import annotations
 
