@@ -65,8 +65,9 @@ class Child:
 
 
 @contextmanager
-def running(argv: Sequence[str], **settings: object) -> Iterator[Child]:
+def running(argv: Sequence[str], *, kubeconfig: Path | None = None, **settings: object) -> Iterator[Child]:
     """The process while the block runs; `settings` are its MODELENGINE_ variables. Ended by SIGTERM, else killed."""
+    cluster = {} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as stderr:
@@ -74,7 +75,7 @@ def running(argv: Sequence[str], **settings: object) -> Iterator[Child]:
                 argv,
                 cwd=ROOT,
                 # The end of stdin ends our servers too, however this process ends.
-                env=environment(EXIT_WITH_STDIN=1, **settings),
+                env=environment(EXIT_WITH_STDIN=1, **settings) | cluster,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -110,10 +111,11 @@ def last_lines(output: str) -> str:
 
 
 @contextmanager
-def front_door(**settings: object) -> Iterator[tuple[Child, int]]:
+def front_door(*, kubeconfig: Path | None = None, **settings: object) -> Iterator[tuple[Child, int]]:
     """A front door that answers, and its port."""
     port = free_port()
-    with running((*PYTHON, "modelengine_gateway"), listen_port=port, **settings) as child:
+    argv = (*PYTHON, "modelengine_gateway")
+    with running(argv, kubeconfig=kubeconfig, listen_port=port, **settings) as child:
         wait_answer(child, port, "/ready")
         yield child, port
 
@@ -173,6 +175,11 @@ def post(port: int, path: str, body: Mapping[str, Any]) -> Any:
     if envelope["state"] != "ok":
         raise BenchFailed(f"POST {path}: {envelope['msg']}")
     return envelope["msg"]
+
+
+def megabytes(pid: int) -> float:
+    """What the process has in memory now."""
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
 def cpu_s(pid: int) -> float:

@@ -106,7 +106,13 @@ def the_load(port: int, chats: int, new_tokens: int) -> Load:
 def rivals(folder: Path, dtype: str, threads: int) -> Iterator[Rivals]:
     """Both processes with the model loaded. The second takes what the first chose to compute in."""
     port = processes.free_port()
-    settings = {"model_source": folder, "model_name": NAME, "dtype": dtype, "threads": threads, "listen_port": port}
+    settings: dict[str, Any] = {
+        "model_source": folder,
+        "model_name": NAME,
+        "dtype": dtype,
+        "threads": threads,
+        "listen_port": port,
+    }
     with processes.running((*processes.PYTHON, "modelengine_runtime"), **settings) as engine:
         processes.wait_answer(engine, port, "/ready")
         info = processes.post(port, "/engine/info", {"model": NAME})
