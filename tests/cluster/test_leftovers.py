@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.harness import cgroups, leftovers, network, places, processes
+from cluster.harness import cgroups, leftovers, network, places, processes, traces
 
 TESTS = Path(__file__).parents[1]
 KINDS = [pytest.param(["--control-plane"], 4, id="control plane"), pytest.param([], 10, id="node")]
@@ -47,8 +47,9 @@ def run_a_pod(folder: Path) -> None:
     assert leftovers.mounts(folder)
 
 
-def assert_nothing_is_left(folder: Path, parts: list[int]) -> None:
+def assert_nothing_is_left(folder: Path, parts: list[int], containers: list[str]) -> None:
     processes.until(lambda: not any(map(processes.started_at, parts)), 10, "the end of its processes")
+    assert traces.found(folder, containers) == []
     assert folder.name not in network.names()
     assert not leftovers.mounts(folder)
     assert not cgroups.folders(folder)
@@ -65,9 +66,11 @@ def test_a_cluster_that_is_told_to_end_leaves_nothing(kind: list[str], parts: in
     with another_one(kind) as (process, folder):
         ran = running_parts(folder)
         assert len(ran) >= parts
+        containers = traces.container_ids(folder)
+        assert bool(traces.found(folder, containers)) == (not kind)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-    assert_nothing_is_left(folder, ran)
+    assert_nothing_is_left(folder, ran, containers)
 
 
 @pytest.mark.parametrize(("kind", "parts"), KINDS)
@@ -75,9 +78,11 @@ def test_what_a_killed_cluster_left_is_removed_by_the_next_run(kind: list[str], 
     with another_one(kind) as (process, folder):
         ran = running_parts(folder)
         assert len(ran) >= parts
+        containers = traces.container_ids(folder)
+        assert bool(traces.found(folder, containers)) == (not kind)
         process.kill()
     assert folder.name in network.names()
 
     leftovers.clean()
 
-    assert_nothing_is_left(folder, ran)
+    assert_nothing_is_left(folder, ran, containers)

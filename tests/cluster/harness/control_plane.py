@@ -212,6 +212,7 @@ class ControlPlane:
             f"--service-account-private-key-file={file('sa.key')}",
             f"--root-ca-file={file('ca.crt')}",
             f"--cluster-cidr={network.POD_CIDR}",
+            f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
         ]
 
     def _controller(self, name: str, *flags: str) -> Process:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import cgroups, network, places
+from . import cgroups, network, places, traces
 from .processes import started_at
 
 
@@ -50,16 +50,10 @@ def remove(name: str) -> None:
     for target in reversed(mounts(folder)):
         subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
     network.remove(name)
-    _remove_links(folder)
+    traces.remove(folder)
     # Through what is still mounted we would delete somebody else's files.
     subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False, capture_output=True)
-
-
-def _remove_links(folder: Path) -> None:
-    """Where a kubelet lists the logs of its containers, whatever it is told."""
-    for link in Path("/var/log/containers").glob("*.log"):
-        if link.is_symlink() and str(link.readlink()).startswith(f"{folder}/"):
-            link.unlink()
+    traces.restore_kernel_settings()
 
 
 def shims(folder: Path) -> list[int]:

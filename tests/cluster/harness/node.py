@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from . import binaries, cgroups, containerd, images, network, processes
+from . import binaries, cgroups, containerd, images, network, processes, traces
 from .binaries import Say
 from .containerd import Containerd
 from .control_plane import ControlPlane
 
 NAME = "node0"
-# Set by every kubelet at its start, for the whole machine; put back at the end.
-_KERNEL = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 # Persistent volumes that wait for claims of the default StorageClass; nothing makes more.
 _VOLUMES = 24
 _COREFILE = """\
@@ -226,20 +224,8 @@ def running(plane: ControlPlane, say: Say = print) -> Iterator[Node]:
             containerd.copy(held, store)
         runtime = undo.enter_context(containerd.running(plane.folder, store))
         cgroups.make(plane.folder)
-        undo.enter_context(_kernel_settings_kept())
+        traces.keep_kernel_settings()
         node = Node(plane, runtime)
         undo.callback(node.stop)
         node.start()
         yield node
-
-
-@contextmanager
-def _kernel_settings_kept() -> Iterator[None]:
-    before = {path: path.read_text() for path in (Path("/proc/sys") / name for name in _KERNEL)}
-    try:
-        yield
-    finally:
-        for path, value in before.items():
-            # Not every machine lets us, and then the kubelet could not change it either.
-            with suppress(OSError):
-                path.write_text(value)
