@@ -98,6 +98,9 @@ async def run(chosen: Settings) -> None:
                 namespaces=chosen.namespaces,
                 liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
             )
+        except Exception as failure:
+            # A watch has died: kopf has told all of it and ends itself. A new process begins with new watches.
+            raise KubeError(f"kopf has ended: {failure}") from failure
         finally:
             for task in running:
                 task.cancel()

@@ -1,8 +1,9 @@
 """kopf: it watches the ModelEngines and tells of each change; everything else is the reconciler's.
 
 Nothing of kopf writes to an object: no finalizer, no annotation, no Event. Known traps of its watches, and what stands
-against them: an object deleted while the watch was down is never told (our own list finds it), a watcher may die while
-its process lives on (`Watchers` says so to the liveness probe).
+against them: an object deleted while the watch was down is never told (our own list finds it), an error in a watch ends
+kopf (and so the process, which begins anew), a watcher might die while the process lives on (the liveness probe says
+so). What was tried is in docs/decisions/20261124.kopf-traps.md.
 """
 
 from __future__ import annotations

@@ -60,7 +60,6 @@ class _Stream:
 class FaultProxy:
     def __init__(self, plane: ControlPlane) -> None:
         self._trust = ssl.create_default_context(cafile=plane.authority.file("ca.crt"))
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -147,10 +146,10 @@ class FaultProxy:
         self._thread.join(10)
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         app = web.Application(client_max_size=8 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -165,6 +164,8 @@ class FaultProxy:
             for stream in self._streams:
                 stream.lines.put_nowait(None)
             await runner.cleanup()
+        # TLS connections take a moment to close.
+        await asyncio.sleep(0.2)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
@@ -235,6 +236,7 @@ class FaultProxy:
             finally:
                 self._streams.discard(stream)
                 pump.cancel()
+                await asyncio.wait([pump])
             return response
 
     async def _pump(self, answer: aiohttp.ClientResponse, stream: _Stream) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 import processes
@@ -41,6 +42,9 @@ CHILDREN = (
     resources.BUDGETS,
     resources.CLAIMS,
 )
+# Minutes each: not in every run.
+IS_LONG = bool(os.environ.get("MODELENGINE_TEST_LONG"))
+long = pytest.mark.skipif(not IS_LONG, reason="takes long: set MODELENGINE_TEST_LONG=1")
 # On a busy machine everything takes its time; what must be quick says so itself.
 PATIENCE_S = 40.0
 # What differs from one run to the next although nothing is different.
@@ -205,6 +209,8 @@ class Home(Site):
 class Operator:
     """One process. `server` instead of the API server's own address; `code` runs before it, to shorten its patience."""
 
+    main = "from modelengine_operator.__main__ import main; import sys; sys.exit(main())"
+
     def __init__(self, home: Home, *, name: str = "operator-0", server: str = "", code: str = "") -> None:
         self.home = home
         self.name = name
@@ -231,8 +237,7 @@ class Operator:
     def is_healthy(self) -> bool:
         return answers(f"http://127.0.0.1:{self.port}/healthz")
 
-    def start(self) -> None:
-        main = "from modelengine_operator.__main__ import main; import sys; sys.exit(main())"
+    def start(self, **more: str) -> None:
         variables = {
             "MODELENGINE_NAMESPACE": self.home.namespace,
             "MODELENGINE_NAMESPACES": "" if self.home.everywhere else self.home.namespace,
@@ -241,10 +246,12 @@ class Operator:
             "MODELENGINE_ALLOWED_IMAGES": "engine.test/*",
             "MODELENGINE_HEALTH_PORT": str(self.port),
             "KUBECONFIG": str(self._kubeconfig),
+            "PYTHONPATH": str(ROOT / "tests"),
+            **more,
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"{self._code}\n{main}"],
+                [sys.executable, "-c", f"{self._code}\n{self.main}"],
                 env={**self.home.plane.environment, **variables},
                 stdout=log,
                 stderr=log,

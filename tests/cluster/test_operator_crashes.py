@@ -24,7 +24,6 @@ from cluster.operators import Home, Operator, until
 from modelengine import kinds
 from modelengine_kube import resources
 
-IS_LONG = bool(os.environ.get("MODELENGINE_TEST_LONG"))
 DRAWN = 3
 SEED = os.environ.get("MODELENGINE_TEST_SEED", datetime.date.today().isoformat())
 
@@ -123,7 +122,7 @@ def _until_serving(home: Home, name: str, replicas: int) -> None:
 def draw() -> list[tuple[int, Moment]]:
     # A life has 36 to 40 writes; where one has fewer, the kill does not come and the test says so.
     crashes = [(write, moment) for write in range(34) for moment in Moment]
-    return crashes if IS_LONG else random.Random(SEED).sample(crashes, DRAWN)
+    return crashes if operators.IS_LONG else random.Random(SEED).sample(crashes, DRAWN)
 
 
 @pytest.mark.parametrize(("write", "moment"), draw())
