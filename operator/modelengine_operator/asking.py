@@ -7,6 +7,7 @@ that do not answer hold nobody up. A pod that does not answer says nothing, and 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -125,14 +126,22 @@ class Asking:
             async with self._session.request(
                 method, url, json={} if method == "POST" else None, allow_redirects=False
             ) as response:
-                if response.status != 200 or int(response.headers.get("content-length", MAX_ANSWER)) > MAX_ANSWER:
-                    return {}
-                told = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failure:
+                told = json.loads(await _bounded(response)) if response.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as failure:
             log.debug("%s does not answer %s: %r", pod.name, path, failure)
             return {}
         msg = told.get("msg") if isinstance(told, dict) else None
         return msg if isinstance(msg, dict) else {}
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The answer's body. Raises ValueError when it is over MAX_ANSWER: some never end."""
+    data = b""
+    async for part in response.content.iter_any():
+        data += part
+        if len(data) > MAX_ANSWER:
+            raise ValueError("the answer is too long")
+    return data
 
 
 def _is_count(value: object) -> bool:

@@ -66,6 +66,12 @@ def known() -> Known:
     return Known()
 
 
+def engine_of(known: Known, name: str) -> Engine:
+    found = known.world.engine(("team", name))
+    assert isinstance(found, Engine)
+    return found
+
+
 def served(name: str, serves: str, **metadata: Any) -> Object:
     return modelengine(name, {"model": {"source": "demo://", "name": serves}}, **metadata)
 
