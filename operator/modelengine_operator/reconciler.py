@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 WORKERS = 8
 REGISTRY_WORKERS = 4
+# After however long an outage, callers must not wait long for what has changed.
+REGISTRY_BACK_OFF_S = 10.0
 # Of many pods that load, so many are asked.
 ASKED = 4
 # A predecessor's objects go within seconds; nothing else tells when those without our labels are gone.
@@ -60,7 +62,7 @@ class Reconciler:
         learn: Learn,
     ) -> None:
         self.engines: WorkQueue[Key] = WorkQueue()
-        self.registries: WorkQueue[str] = WorkQueue()
+        self.registries: WorkQueue[str] = WorkQueue(REGISTRY_BACK_OFF_S)
         self.world = World(self.engines.add, self.registries.add)
         self._settings = settings
         self._cluster = cluster

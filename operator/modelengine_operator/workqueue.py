@@ -21,7 +21,8 @@ Key = TypeVar("Key", bound=Hashable)
 class WorkQueue(Generic[Key]):
     """For one event loop. `get` and `done` come in pairs."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_back_off_s: float = LAST_BACK_OFF_S) -> None:
+        self._last_back_off_s = last_back_off_s
         self._waiting: OrderedDict[Key, None] = OrderedDict()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
@@ -57,7 +58,7 @@ class WorkQueue(Generic[Key]):
         """Adds the key after its back-off, which doubles with each failure in a row. Gives the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay_s = min(FIRST_BACK_OFF_S * 2.0 ** min(failures, 16), LAST_BACK_OFF_S) * random.uniform(0.5, 1.0)
+        delay_s = min(FIRST_BACK_OFF_S * 2.0 ** min(failures, 16), self._last_back_off_s) * random.uniform(0.5, 1.0)
         delay_s = max(delay_s, at_least_s)
         self.add_after(key, delay_s)
         return delay_s
