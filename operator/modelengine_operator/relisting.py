@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from modelengine_kube import errors, resources
 from modelengine_kube.api import KubeApi, Listing
@@ -27,13 +26,10 @@ UNTOLD_LISTS = 3
 class Relisting:
     """Keeps the copy of the ModelEngines true beside the watch."""
 
-    def __init__(
-        self, api: KubeApi, copy: Copy, namespaces: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, api: KubeApi, copy: Copy, namespaces: Sequence[str]) -> None:
         self._api = api
         self._copy = copy
         self._namespaces = namespaces or (None,)
-        self._clock = clock
         self._untold = 0
         self._synced = asyncio.Event()
 

@@ -161,6 +161,17 @@ def test_a_refusal_that_is_over_is_no_trouble() -> None:
     assert found(observed([state()], children=children_with(status))).is_ready
 
 
+def test_a_cluster_that_drops_image_volumes_says_so_for_models_in_images_alone() -> None:
+    image = {"model": {"source": "oci://registry.example/model:1"}}
+    assert found(observed([state()], image)).is_ready
+    dropped = children_with(samples.deployment_status(1))
+    told = found(observed([state()], image, children=dropped))
+    assert (told.reason, told.is_stalled) == (findings.NO_IMAGE_VOLUMES, True)
+    assert "use hf:// or pvc://" in told.message
+    assert found(observed([state()], children=dropped)).is_ready
+    assert found(observed([state()], image, children={})).reason == findings.STARTING
+
+
 def test_none_wanted_and_none_there_is_ready() -> None:
     none = {"replicas": 0}
     assert found(observed((), none)) == Finding(
@@ -370,6 +381,7 @@ def test_what_needs_a_person_is_stalled_and_nothing_else() -> None:
         findings.NAME_CONFLICT,
         findings.IMAGE_NOT_ALLOWED,
         findings.OBJECT_CONFLICT,
+        findings.NO_IMAGE_VOLUMES,
         findings.REGISTRY_FULL,
         podstate.INVALID_IMAGE,
     }
