@@ -7,6 +7,7 @@ edit ConfigMaps can write anything into this one, so `decode` believes nothing a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import json
@@ -19,6 +20,11 @@ from modelengine.protocol import ServerInfo
 
 MAX_KEY = 253
 MAX_TEXT = 256
+# Of a registry's thousand names one changes at a time; the others are not read and written anew. What is long is not
+# kept: it is rare, takes much space, and anybody may write it.
+KEPT = 8192
+MAX_KEPT_SERVICES = 16
+MAX_KEPT_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,17 @@ def encode(entries: Iterable[Entry]) -> dict[str, str]:
     for entry in sorted(entries, key=lambda entry: (entry.protocol, entry.name)):
         key = encode_key(entry.protocol, entry.name)
         assert key not in data, f"two entries for {entry.protocol} {entry.name!r}"
-        data[key] = json.dumps(_to_json(entry), ensure_ascii=False, separators=(",", ":"))
+        data[key] = _kept_value(entry) if len(entry.services) <= MAX_KEPT_SERVICES else _value(entry)
     return data
+
+
+@functools.lru_cache(KEPT)
+def _kept_value(entry: Entry) -> str:
+    return _value(entry)
+
+
+def _value(entry: Entry) -> str:
+    return json.dumps(_to_json(entry), ensure_ascii=False, separators=(",", ":"))
 
 
 def decode(data: Mapping[str, Any] | None) -> tuple[list[Entry], list[str]]:
@@ -73,7 +88,8 @@ def decode(data: Mapping[str, Any] | None) -> tuple[list[Entry], list[str]]:
     complaints: list[str] = []
     for key, value in (data or {}).items():
         try:
-            entry, doubts = _entry(key, value)
+            is_short = isinstance(value, str) and len(value) <= MAX_KEPT_LENGTH
+            entry, doubts = _kept_entry(key, value) if is_short else _entry(key, value)
         except _Bad as bad:
             complaints.append(f"{_shown(key)}: {bad}")
         else:
@@ -109,7 +125,12 @@ def _to_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entry(key: str, value: Any) -> tuple[Entry, list[str]]:
+@functools.lru_cache(KEPT)
+def _kept_entry(key: str, value: str) -> tuple[Entry, tuple[str, ...]]:
+    return _entry(key, value)
+
+
+def _entry(key: str, value: Any) -> tuple[Entry, tuple[str, ...]]:
     """The entry and what was left out of it. Raises _Bad when nothing of it can be believed."""
     try:
         told = json.loads(value)
@@ -133,7 +154,7 @@ def _entry(key: str, value: Any) -> tuple[Entry, list[str]]:
             services[service.uid] = service
         except _Bad as bad:
             doubts.append(f"services[{i}].{bad}")
-    return Entry(name, protocol, owner, owner_uid, tuple(services.values())), doubts
+    return Entry(name, protocol, owner, owner_uid, tuple(services.values())), tuple(doubts)
 
 
 def _service(told: Any, name: str, protocol: str) -> Service:

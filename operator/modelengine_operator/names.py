@@ -75,6 +75,13 @@ def is_listed(pod: PodState) -> bool:
     return pod.is_ready and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
 
 
+def listing(pod: PodState | None) -> tuple[str, ...] | None:
+    """All of a pod that a registry depends on; None where it is not to be listed."""
+    if pod is None or not is_listed(pod):
+        return None
+    return pod.engine, pod.protocol, pod.served_name, pod.ip, pod.uid, pod.name
+
+
 def _age(engine: Engine | Owner) -> tuple[datetime, str]:
     return engine.created, engine.uid
 

@@ -133,6 +133,7 @@ class World:
                 yield engine
 
     def _modelengine_changed(self, key: Key, obj: Object | None) -> None:
+        before = self._engines.get(key)
         affected = {key} | self._unclaim(key)
         if obj is not None:
             try:
@@ -150,7 +151,9 @@ class World:
                     claimants.add(key)
         for other in affected:
             self._wake_engine(other)
-        self._wake_registry(key[0])
+        # Most changes are our own, of the status, and a registry of a thousand names is long.
+        if not isinstance(before, Engine) or self._engines.get(key) != before:
+            self._wake_registry(key[0])
 
     def _unclaim(self, key: Key) -> set[Key]:
         """Takes back what the object claimed before; gives those that want the same name."""
@@ -167,28 +170,31 @@ class World:
     def _pod_changed(self, key: Key, obj: Object | None) -> None:
         namespace, name = key
         # Its label may have been changed by hand: then it leaves one ModelEngine and comes to another.
-        left = self._forget_pod(key)
-        affected = {left} if left is not None else set()
+        before = self._forget_pod(key)
+        affected = {before.engine} if before is not None else set()
+        pod = None
         if obj is not None:
             pod = podstate.parse(obj)
             self._engine_of_pod[key] = pod.engine
             self._pods.setdefault((namespace, pod.engine), {})[name] = pod
             affected.add(pod.engine)
         # First: that a pod leaves the list is what cannot wait.
-        self._wake_registry(namespace)
+        if names.listing(before) != names.listing(pod):
+            self._wake_registry(namespace)
         for engine in affected:
             self._wake_engine((namespace, engine))
 
-    def _forget_pod(self, key: Key) -> str | None:
-        """Gives the name of the ModelEngine that it belonged to."""
+    def _forget_pod(self, key: Key) -> PodState | None:
+        """Gives it as it was known."""
         namespace, name = key
         engine = self._engine_of_pod.pop(key, None)
-        if engine is not None:
-            pods = self._pods[namespace, engine]
-            del pods[name]
-            if not pods:
-                del self._pods[namespace, engine]
-        return engine
+        if engine is None:
+            return None
+        pods = self._pods[namespace, engine]
+        pod = pods.pop(name)
+        if not pods:
+            del self._pods[namespace, engine]
+        return pod
 
     def _registry_changed(self, key: Key, obj: Object | None) -> None:
         namespace, _ = key

@@ -114,6 +114,15 @@ def test_a_new_one_is_known_and_is_to_be_looked_at(known: Known) -> None:
     assert known.world.namespaces() == {"team"}
 
 
+def test_a_change_of_the_status_alone_does_not_wake_the_registry(known: Known) -> None:
+    known.learn(modelengine())
+    known.woken()
+    known.learn(modelengine() | {"status": {"reason": "Serving"}})
+    assert known.woken() == ({"qwen"}, set())
+    known.learn(modelengine("qwen", {"replicas": "many"}))
+    assert known.woken() == ({"qwen"}, {"team"})
+
+
 def test_one_that_is_gone_is_not_known_any_more_and_wakes_its_registry(known: Known) -> None:
     known.learn(modelengine())
     known.woken()
@@ -243,6 +252,23 @@ def test_a_pod_that_changes_is_known_once_as_it_is_now(known: Known) -> None:
     known.tell(resources.PODS, "p", pod("p"))
     [found] = known.world.pods_of_namespace("team")
     assert found.is_ready
+
+
+def test_a_change_that_no_registry_shows_does_not_wake_it(known: Known) -> None:
+    starting = pod("p", is_ready=False)
+    known.tell(resources.PODS, "p", starting)
+    known.tell(resources.PODS, "p", starting | {"spec": {"nodeName": "n"}})
+    assert known.woken() == ({"qwen"}, set())
+    known.tell(resources.PODS, "p", pod("p"))
+    assert known.woken() == ({"qwen"}, {"team"})
+    known.tell(resources.PODS, "p", pod("p") | {"spec": {"nodeName": "n"}})
+    assert known.woken() == ({"qwen"}, set())
+    moved = pod("p")
+    moved["status"]["podIP"] = "10.0.0.2"
+    known.tell(resources.PODS, "p", moved)
+    assert known.woken() == ({"qwen"}, {"team"})
+    known.tell(resources.PODS, "p", pod("p", is_ready=False))
+    assert known.woken() == ({"qwen"}, {"team"})
 
 
 def test_a_pod_that_is_gone_is_not_known_any_more(known: Known) -> None:

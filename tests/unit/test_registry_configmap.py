@@ -201,3 +201,11 @@ def test_what_a_later_version_adds_is_ignored() -> None:
     value["services"][0]["zone"] = "a"
     [entry], complaints = decode({KEY: json.dumps(value)})
     assert (len(entry.services), complaints) == (2, [])
+
+
+def test_a_name_of_a_thousand_replicas_comes_back_whole() -> None:
+    services = tuple(
+        Service(ServerInfo("m", f"10.0.{i // 250}.{i % 250 + 1}", 8000), f"p-{i:04}", f"pod-{i}") for i in range(1000)
+    )
+    entry = Entry("m", "chat", "e", "u", services)
+    assert decode(encode([entry])) == ([entry], [])
