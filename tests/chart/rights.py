@@ -19,14 +19,14 @@ def rights(group: str, resources: str, verbs: str, name: str = "*") -> set[Right
 
 OPERATOR = (
     rights(ME, "modelengines", "get list watch")
-    | rights(ME, "modelengines/status", "get patch")
+    | rights(ME, "modelengines/status", "patch")
     | rights("apps", "deployments", "get list watch create patch")
     | rights("", "services serviceaccounts persistentvolumeclaims", "get list watch create patch")
     | rights("policy", "poddisruptionbudgets", "get list watch create patch")
     | rights("", "pods", "list watch")
     | rights("", "configmaps", "create")
     | rights("", "configmaps", "get list watch update", REGISTRY)
-    | rights("", "events", "create patch")
+    | rights("", "events", "create")
 )
 LEASE = rights("coordination.k8s.io", "leases", "create") | rights(
     "coordination.k8s.io", "leases", "get update", leadership.LEASE_NAME

@@ -68,6 +68,19 @@ def until(check: Callable[[], Any], timeout_s: float, what: str, pause_s: float 
         time.sleep(pause_s)
 
 
+def forbidden(plane: ControlPlane, user: str, since: int) -> list[str]:
+    """What a user asked for and has no right to; a quota's or a policy's refusal is another thing."""
+    with plane.audit.path.open("rb") as log:
+        log.seek(since)
+        records = [json.loads(line) for line in log if line.endswith(b"\n")]
+    return [
+        f"{record['verb']} {record['requestURI']}"
+        for record in records
+        if record["user"].get("username") == user
+        and record.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+    ]
+
+
 class Site:
     """A namespace. `user` is the operator that works in it."""
 
