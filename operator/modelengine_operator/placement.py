@@ -13,6 +13,8 @@ LACKING = re.compile(r"Insufficient ([\w\-/]+(?:\.[\w\-/]+)*)")
 COMMON = ("cpu", "memory", "ephemeral-storage", "pods")
 # What it might do with other pods is of no use to who waits.
 PREEMPTION = re.compile(r"[\s.]*(no new claims to deallocate, )?preemption: .*$", re.DOTALL)
+# What it ends with where there is nothing to preempt.
+NOTHING_MORE = ". not found"
 # The scheduler's words, what is missing, what to do. The first that is found counts.
 CAUSES = (
     (re.compile(r'persistentvolumeclaim "([^"]+)" not found'), "claim {}", "make that PersistentVolumeClaim here"),
@@ -38,11 +40,11 @@ CAUSES = (
 
 def explained(message: str, selector: Mapping[str, str]) -> tuple[str, str]:
     """A sentence, and what is missing, as for `Unschedulable: nvidia.com/gpu`. `selector` is the pod's nodeSelector."""
-    told = PREEMPTION.sub("", message).strip().rstrip(".")
+    told = PREEMPTION.sub("", message).strip().rstrip(".").removesuffix(NOTHING_MORE)
     lacking = sorted(dict.fromkeys(LACKING.findall(told)), key=lambda name: name in COMMON)
     if lacking:
         about = ", ".join(lacking)
-        return f"no node has enough {about} free: add one, or ask for less in spec.resources ({told})", about
+        return f"no node has enough {about} free: add a node, or ask for less in spec.resources ({told})", about
     for words, about, advice in CAUSES:
         if found := words.search(told):
             about = about.format(*found.groups()) or _shown(selector)

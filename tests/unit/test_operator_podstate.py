@@ -176,7 +176,7 @@ NO_GPU = (
 def test_the_resource_that_no_node_has_is_named() -> None:
     assert trouble(unplaced(NO_GPU)) == Trouble(
         podstate.UNSCHEDULABLE,
-        "no node has enough nvidia.com/gpu free: add one, or ask for less in spec.resources (0/3 nodes are available: "
+        "no node has enough nvidia.com/gpu free: add a node, or ask for less in spec.resources (0/3 nodes are available: "
         "1 Insufficient nvidia.com/gpu, 2 node(s) didn't match Pod's node affinity/selector)",
         "nvidia.com/gpu",
     )
@@ -209,6 +209,13 @@ def test_what_keeps_a_pod_from_a_node_is_named(message: str, about: str) -> None
     found = trouble(unplaced(message, nodeSelector={"gpu": "a100", "zone": "b"}))
     assert (found.reason, found.about) == (podstate.UNSCHEDULABLE, about)
     assert "preemption" not in found.message
+
+
+@pytest.mark.parametrize("end", ["", ".", ". not found", ". preemption: 0/1 nodes are available: 1 x."])
+def test_a_missing_claim_is_told_without_the_scheduler_s_noise(end: str) -> None:
+    assert trouble(unplaced(f'0/1 nodes are available: persistentvolumeclaim "models" not found{end}')).message == (
+        'make that PersistentVolumeClaim here (0/1 nodes are available: persistentvolumeclaim "models" not found)'
+    )
 
 
 def test_affinity_that_no_node_has_is_named_where_there_is_no_selector() -> None:
