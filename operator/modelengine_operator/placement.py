@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 LACKING = re.compile(r"Insufficient ([\w\-/]+(?:\.[\w\-/]+)*)")
 # What few nodes have is the likelier cause than these.
-COMMON = ("cpu", "memory", "ephemeral-storage", "pods")
+COMMON = ("cpu", "memory", "ephemeral-storage")
 # What it might do with other pods is of no use to who waits.
 PREEMPTION = re.compile(r"[\s.]*(no new claims to deallocate, )?preemption: .*$", re.DOTALL)
 # What it ends with where there is nothing to preempt.

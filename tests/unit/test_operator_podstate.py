@@ -176,8 +176,8 @@ NO_GPU = (
 def test_the_resource_that_no_node_has_is_named() -> None:
     assert trouble(unplaced(NO_GPU)) == Trouble(
         podstate.UNSCHEDULABLE,
-        "no node has enough nvidia.com/gpu free: add a node, or ask for less in spec.resources (0/3 nodes are available: "
-        "1 Insufficient nvidia.com/gpu, 2 node(s) didn't match Pod's node affinity/selector)",
+        "no node has enough nvidia.com/gpu free: add a node, or ask for less in spec.resources (0/3 nodes are "
+        "available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't match Pod's node affinity/selector)",
         "nvidia.com/gpu",
     )
 
