@@ -13,6 +13,7 @@ from datetime import datetime
 from modelengine import kinds
 from modelengine.protocol import ServerInfo
 from modelengine.registry_configmap import Entry, Service, encode
+from modelengine_operator import podstate
 from modelengine_operator.podstate import PodState
 from modelengine_operator.spec import Engine
 
@@ -68,18 +69,29 @@ def registry(
         # A name that nobody wants any more stays with the pods that still serve it, of the oldest that has some.
         if owners.setdefault(key, engine).uid == engine.uid:
             listed.setdefault(key, (engine, []))[1].append(pod)
-    return _fit([(owning, _entry(key, owning, serving)) for key, (owning, serving) in listed.items()], max_bytes)
+    return _fit([(owning, _entry(key, owning, _best(serving))) for key, (owning, serving) in listed.items()], max_bytes)
 
 
 def is_listed(pod: PodState) -> bool:
-    return pod.is_ready and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
+    return (pod.is_ready or _is_unheard(pod)) and not pod.is_leaving and bool(pod.ip) and bool(pod.served_name)
 
 
-def listing(pod: PodState | None) -> tuple[str, ...] | None:
+def _is_unheard(pod: PodState) -> bool:
+    """It answered when its node was last heard."""
+    return pod.trouble is not None and pod.trouble.reason == podstate.NODE_SILENT
+
+
+def _best(pods: Sequence[PodState]) -> Sequence[PodState]:
+    """After an outage of the API server nodes count as silent that are well: their pods are better than none. When one
+    is lost indeed, its pods are deleted within half a minute."""
+    return [pod for pod in pods if pod.is_ready] or pods
+
+
+def listing(pod: PodState | None) -> tuple[object, ...] | None:
     """All of a pod that a registry depends on; None where it is not to be listed."""
     if pod is None or not is_listed(pod):
         return None
-    return pod.engine, pod.protocol, pod.served_name, pod.ip, pod.uid, pod.name
+    return pod.engine, pod.protocol, pod.served_name, pod.ip, pod.uid, pod.name, pod.is_ready
 
 
 def _age(engine: Engine | Owner) -> tuple[datetime, str]:

@@ -70,6 +70,13 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, "message": message}}
 
 
+def unheard(pod: Object) -> Object:
+    """What the node controller makes of a pod that was ready, when it hears nothing of the node."""
+    status = READY(pod)
+    status["conditions"][0] = {"type": "Ready", "status": "False", "lastTransitionTime": now()}
+    return status
+
+
 READY = _of("Running", {"running": {"startedAt": now()}}, ready=True)
 STARTING = _of("Running", {"running": {"startedAt": now()}})
 
@@ -106,9 +113,8 @@ class Kubelet:
                 self._tell(pod)
 
     def start(self) -> None:
-        ready = {"type": "Ready", "status": "True", "reason": "Stub", "message": "", "lastHeartbeatTime": now()}
         size = {"cpu": "1000", "memory": "1Ti", "pods": "5000", "ephemeral-storage": "10Ti"}
-        status = {"capacity": size, "allocatable": size, "conditions": [ready]}
+        status = {"capacity": size, "allocatable": size, "conditions": [self._ready()]}
         self._admin.create(NODES, {"metadata": {"name": self.name}, "status": status})
         lease = {"holderIdentity": self.name, "leaseDurationSeconds": 40}
         self._admin.create(resources.LEASES, {"metadata": {"name": self.name, "namespace": NODE_LEASES}, "spec": lease})
@@ -127,7 +133,13 @@ class Kubelet:
             moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             with contextlib.suppress(Refused, OSError):
                 self._admin.merge(resources.LEASES, NODE_LEASES, self.name, {"spec": {"renewTime": moment}})
+                # After an outage of the API server the node controller may have taken it for dead.
+                status = {"conditions": [self._ready()]}
+                self._admin.merge(NODES, None, self.name, {"status": status}, "status", kind=STRATEGIC)
             self._ended.wait(BEAT_S)
+
+    def _ready(self) -> Object:
+        return {"type": "Ready", "status": "True", "reason": "Stub", "message": "", "lastHeartbeatTime": now()}
 
     def _follow(self) -> None:
         mine = f"spec.nodeName={self.name}"
@@ -152,8 +164,15 @@ class Kubelet:
                 timer = threading.Timer(self.stopping_s, self._remove, [pod])
                 timer.daemon = True
                 timer.start()
-        elif uid not in self._addresses:
+        elif uid not in self._addresses or self._was_overruled(pod):
             self._tell(pod)
+
+    def _was_overruled(self, pod: Object) -> bool:
+        """The node controller has set a pod unready that we told ready."""
+        meta = pod["metadata"]
+        state = self._states.get((meta["namespace"], meta["labels"].get(kinds.LABEL_ENGINE, "")), READY)
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+        return state is READY and bool(pod["status"].get("podIP")) and not is_ready
 
     def _remove(self, pod: Object) -> None:
         with contextlib.suppress(Refused, OSError):

@@ -106,6 +106,29 @@ def _old_is_ready_new_is_pulled(pod: Object) -> Object:
     return (kubelets.pulling("ErrImagePull", "no such image") if is_new else kubelets.READY)(pod)
 
 
+def test_pods_of_a_node_that_is_not_heard_stay_listed_as_long_as_there_are_no_others(
+    site: Site, kubelet: Kubelet
+) -> None:
+    """So it is for a moment after each long outage of the API server."""
+    site.engine("demo", replicas=2)
+    site.until_reason("demo", "Serving")
+    both = site.listed("demo")
+    kubelet.says(site.namespace, "demo", lambda pod: _of_name(both[0], pod))
+    site.until_reason("demo", "NodeSilent")
+    until(lambda: site.listed("demo") == [both[1]], 5, "the one that is heard")
+    kubelet.says(site.namespace, "demo", kubelets.unheard)
+    until(lambda: site.status("demo").get("readyReplicas", 0) == 0, 5, "none is ready")
+    until(lambda: site.listed("demo") == both, 5, "none is better")
+    assert site.condition("demo")["status"] == "False"
+    assert site.condition("demo", "Available")["status"] == "True"
+    kubelet.says(site.namespace, "demo", kubelets.READY)
+    site.until_reason("demo", "Serving")
+
+
+def _of_name(unheard: str, pod: Object) -> Object:
+    return (kubelets.unheard if pod["metadata"]["name"] == unheard else kubelets.READY)(pod)
+
+
 def test_progress_of_a_download_is_seen_and_costs_few_writes(site: Site, kubelet: Kubelet) -> None:
     kubelet.says(site.namespace, "demo", kubelets.STARTING)
     site.engine("demo")
