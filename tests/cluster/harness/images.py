@@ -29,6 +29,7 @@ _STORE = places.CACHE / "buildah"
 # Where the machine's certificates and package cache are seen in a build; neither becomes part of an image.
 _CERTIFICATES = "/run/build/certificates.crt"
 _PACKAGE_CACHE = "/tmp/.cache/uv"
+_MOST = 150
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepare(folder: Path, store: Path, say: Say = print) -> None:
             say(f"building image {image.reference}")
             _build(image, folder)
             built.write_text(key)
+    _tidy()
     # buildah leaves its store mounted on itself.
     subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
     with containerd.running(folder, store) as runtime:
@@ -93,6 +95,13 @@ def add(runtime: containerd.Containerd, reference: str, content: Path) -> None:
     """Makes an image of a folder's files, for one node only."""
     _buildah_build(reference, content, "FROM scratch\nCOPY . /\n")
     _load(reference, runtime, reference)
+    _run([*_buildah(), "rmi", reference])
+
+
+def _tidy() -> None:
+    """Each build leaves some layers without a name: now and then they go, with all that only old lock files need."""
+    if len(_run([*_buildah(), "images", "--all", "--quiet"]).split()) > _MOST:
+        _run([*_buildah(), "rmi", "--prune"])
 
 
 def _build(image: Image, scratch: Path) -> None:
@@ -188,8 +197,9 @@ def _buildah() -> list[str]:
     return ["buildah", "--root", str(_STORE / "store"), "--runroot", str(_STORE / "run"), "--storage-driver", driver]
 
 
-def _run(argv: list[str], stdin: str = "") -> None:
+def _run(argv: list[str], stdin: str = "") -> str:
     env = {**os.environ, "PATH": binaries.SEARCH}
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{argv[0]} {argv[-1]} failed:\n{(done.stderr or done.stdout)[-4000:]}")
+    return done.stdout
