@@ -33,7 +33,7 @@ READY_S = 600.0
 # So many requests of the bench are under way at once.
 AT_ONCE = 8
 QUIET_S = 3.0
-QUIET_TIMEOUT_S = 180.0
+QUIET_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,10 @@ def run(options_: Options) -> list[Table]:
     results = Results()
     chosen = options.cases(options_.sizes, options_.namespaces)
     for number in range(options_.rounds):
-        is_last = number == options_.rounds - 1
         for size, spread in chosen:
             say(f"round {number + 1}: {label(size, spread)}")
-            # Minutes in which nothing may happen are the same in each round.
+            # Minutes in which nothing may happen: once, with the most that can.
+            is_last = number == options_.rounds - 1 and (size, spread) == chosen[-1]
             measure(results, options_, size, spread, options_.steady_s if is_last else 0)
     return [
         Table("scale: from nothing to ready", MADE_NOTES, results.made),
