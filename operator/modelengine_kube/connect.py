@@ -12,8 +12,9 @@ from modelengine_kube.errors import KubeError
 
 IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
 KUBECONFIG_VARIABLE = "KUBECONFIG"
-# As many requests may be under way at once; the rest wait for a connection.
-CONNECTIONS = 32
+# No bound: each watch keeps a connection for itself, one for each kind in each namespace, and a request that finds none
+# free would wait for a watch to end. How many requests are under way at once is up to who asks.
+CONNECTIONS = 0
 
 
 async def client() -> ApiClient:
