@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None, known: Sequence[str]) -> Options:
     parser.add_argument("--rounds", type=_count, help=f"of each (default {usual.rounds})")
     parser.add_argument("--sizes", type=_counts, help="scale: numbers of ModelEngines (default 1,100,1000)")
     parser.add_argument("--namespaces", type=_counts, help="scale: namespaces for them (default 1,10)")
-    parser.add_argument("--steady", type=float, dest="steady_s", help="scale: seconds of rest in the last case (default 300)")
+    parser.add_argument("--steady", type=float, dest="steady_s", help="scale: seconds of rest in the last case (300)")
     parser.add_argument("--changes", type=_count, help=f"changes that are timed, per round (default {usual.changes})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's values there, too")
     given = vars(parser.parse_args(argv))
