@@ -26,7 +26,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 WATCH_S = 240
 # The server sends a bookmark every minute if anything happens at all: a watch that is silent for longer may be dead.
-WATCH_SILENCE_S = 90
+WATCH_SILENCE_S = 70
 
 
 @dataclass(frozen=True, slots=True)
