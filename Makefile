@@ -12,7 +12,7 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-cluster demo-model clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=reg
 
 bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench
+
+bench-cluster: cluster-parts ## Measure on a real Kubernetes: apply to first token, kills, a thousand ModelEngines (about 45 minutes)
+	PYTHONPATH=tests $(BIN)/python -m bench.cluster
 
 demo-model: setup ## Train the bundled model anew (resumable; about 90 minutes on 2 cores)
 	$(BIN)/python -m demo.tokenizer
