@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 import samples
 from modelengine.registry_configmap import Entry, decode
-from modelengine_operator import names
+from modelengine_operator import names, podstate
 from modelengine_operator.names import Owner
-from modelengine_operator.podstate import PodState
+from modelengine_operator.podstate import PodState, Trouble
 from modelengine_operator.spec import Engine
 from samples import state
 
@@ -118,6 +119,40 @@ def test_one_name_of_two_protocols_is_two() -> None:
     assert {(e.protocol, e.name) for e in found} == {("chat", "qwen"), ("retriever", "qwen")}
 
 
+UNHEARD = Trouble(podstate.NODE_SILENT, "node-1 has gone silent", "node-1")
+
+
+def test_a_pod_of_a_node_that_is_not_heard_is_better_than_none() -> None:
+    silent = pod("a", "qwen", "qwen", is_ready=False, trouble=UNHEARD)
+    assert shown(names.registry([engine("qwen")], [silent])) == {"qwen": ("qwen", ["a"])}
+    heard = pod("b", "qwen", "qwen")
+    assert shown(names.registry([engine("qwen")], [silent, heard])) == {"qwen": ("qwen", ["b"])}
+
+
+def test_a_pod_in_another_trouble_is_worse_than_none() -> None:
+    lost = pod("a", "qwen", "qwen", is_ready=False, is_leaving=True, trouble=UNHEARD)
+    broken = pod("b", "qwen", "qwen", is_ready=False, trouble=Trouble(podstate.PROBE_FAILED, ""))
+    assert names.registry([engine("qwen")], [lost, broken]).data == {}
+
+
+def test_a_change_of_a_pod_concerns_the_registry_where_it_changes_an_entry() -> None:
+    one = pod("a", "qwen", "qwen")
+    same = dataclasses.replace(one, node="node-2", trouble=None, is_starting=True)
+    assert names.listing(one) == names.listing(same)
+    changes: list[dict[str, object]] = [
+        {"engine": "other"},
+        {"protocol": "retriever"},
+        {"served_name": "x"},
+        {"ip": "10.0.0.9"},
+        {"uid": "u-9"},
+        {"name": "b"},
+        {"is_ready": False},
+        {"is_ready": False, "trouble": UNHEARD},
+    ]
+    assert all(names.listing(one) != names.listing(dataclasses.replace(one, **change)) for change in changes)
+    assert names.listing(None) is names.listing(dataclasses.replace(one, is_leaving=True)) is None
+
+
 def unreadable(name: str, day: int) -> Owner:
     return Owner(name, f"uid-{name}", datetime(2026, 11, day, tzinfo=UTC))
 
@@ -141,6 +176,14 @@ def test_the_newest_is_left_out_of_a_registry_that_is_full() -> None:
     full = names.registry(engines, pods, max_bytes=size(whole) - 1)
     assert full.left_out == {"uid-c"}
     assert set(shown(full)) == {"a", "b"}
+
+
+def test_of_one_s_two_names_always_the_same_one_is_left_out() -> None:
+    pods = [pod("1", "qwen", "b"), pod("2", "qwen", "a")]
+    for order in (pods, pods[::-1]):
+        whole = names.registry([engine("qwen", "b")], order)
+        full = names.registry([engine("qwen", "b")], order, max_bytes=size(whole) - 1)
+        assert (full.left_out, set(shown(full))) == ({"uid-qwen"}, {"a"})
 
 
 def test_a_small_newer_name_may_stay_where_a_large_one_has_no_space() -> None:

@@ -350,6 +350,14 @@ def test_an_engine_that_ends_well_again_and_again_is_a_crash_loop_too() -> None:
     assert found.message.startswith("restarts: 4; exit code 0: no last words")
 
 
+def test_an_engine_that_ended_well_has_restarted_too() -> None:
+    """As after a probe that failed: it is asked to stop, and does."""
+    again = container(RUNNING, lastState=ended(0, reason="Completed"), restartCount=1)
+    found = trouble(pod(again))
+    assert found.reason == podstate.RESTARTED
+    assert found.message.startswith("restarts: 1; exit code 0: ")
+
+
 def test_an_engine_that_was_killed_once_has_restarted() -> None:
     found = trouble(pod(container(RUNNING, lastState=ended(137), restartCount=1)))
     assert found == Trouble(

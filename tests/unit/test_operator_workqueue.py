@@ -126,6 +126,17 @@ async def test_what_fails_comes_again_later_and_later_until_it_succeeds(monkeypa
     assert queue.add_failed("a", at_least_s=7.0) == 7.0
 
 
+async def test_a_queue_may_have_a_last_delay_of_its_own_after_which_the_key_is_there_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    queue = WorkQueue[str](0.02)
+    assert queue.add_failed("a") == queue.add_failed("a") == 0.02
+    assert await taken(queue) is None
+    await asyncio.sleep(0.03)
+    assert await taken(queue) == "a"
+
+
 async def test_many_that_failed_together_do_not_come_again_together() -> None:
     queue = WorkQueue[int]()
     delays = {queue.add_failed(key) for key in range(50)}
