@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME_MESSAGE = "must be the name of an object"
-KEY_MESSAGE = "must be letters, digits"
+KEY_MESSAGE = "must be up to 63 letters, digits"
+VALUE_MESSAGE = "must be letters, digits"
+LONGEST_KEY = f"{'a' * 253}/{'a' * 63}"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 NODE_TERMS = f"affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms"
@@ -154,13 +156,13 @@ def a_name(path: str, without: Sequence[str] = ()) -> Row:
 def a_key(path: str) -> Row:
     return Row(
         path,
-        ["a", "example.com/a_b.c", "a" * 317],
-        [Bad("-a", KEY_MESSAGE), Bad("a b", KEY_MESSAGE), Bad("a" * 318, "317")],
+        ["a", "example.com/a_b.c", LONGEST_KEY],
+        [Bad("-a", KEY_MESSAGE), Bad("a b", KEY_MESSAGE), Bad("a" * 64, KEY_MESSAGE), Bad("a" * 318, "317")],
     )
 
 
 def a_label(path: str) -> Row:
-    return Row(path, ["", "A", "a" * 63], [Bad("a b", KEY_MESSAGE), Bad("a" * 64, "63")])
+    return Row(path, ["", "A", "a" * 63], [Bad("a b", VALUE_MESSAGE), Bad("a" * 64, "63")])
 
 
 def a_list(path: str, item: Any, most: int, *, least: int = 0) -> Row:
@@ -184,10 +186,11 @@ def labels_of(path: str, item: str) -> Row:
 def a_map(path: str, most: int, value: str, bad_value: str, message: str) -> Row:
     return Row(
         path,
-        [{}, {f"k{i}": value for i in range(most)}, {"example.com/a-b": "1"}, {"a" * 317: value}],
+        [{}, {f"k{i}": value for i in range(most)}, {"example.com/a-b": "1"}, {LONGEST_KEY: value}],
         [
             Bad({f"k{i}": value for i in range(most + 1)}, f"must have at most {most} items"),
             Bad({"a b": value}, f"a key {KEY_MESSAGE}"),
+            Bad({"a" * 64: value}, f"a key {KEY_MESSAGE}"),
             Bad({"k": bad_value}, message, f"{path}[k]"),
         ],
     )
@@ -322,7 +325,7 @@ ROWS = [
             )
         ],
     ),
-    a_map("nodeSelector", 32, "a", "a b", KEY_MESSAGE),
+    a_map("nodeSelector", 32, "a", "a b", VALUE_MESSAGE),
     a_list("tolerations", {"key": "k", "operator": "Exists"}, 32),
     a_key("tolerations[0].key"),
     one_of("tolerations[0].operator", "Exists", "Equal", without=["tolerations[0].value"]),
@@ -369,7 +372,7 @@ ROWS = [
     a_record(f"{LIKED_PODS}[0].podAffinityTerm"),
     a_key(f"{POD_TERMS}[0].topologyKey"),
     a_record(PODS),
-    a_map(f"{PODS}.matchLabels", 32, "a", "a b", KEY_MESSAGE),
+    a_map(f"{PODS}.matchLabels", 32, "a", "a b", VALUE_MESSAGE),
     a_list(f"{PODS}.matchExpressions", {"key": "k", "operator": "Exists"}, 16),
     a_key(f"{PODS}.matchExpressions[0].key"),
     one_of(f"{PODS}.matchExpressions[0].operator", "In", "NotIn", "Exists", "DoesNotExist"),

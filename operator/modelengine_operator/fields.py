@@ -89,9 +89,9 @@ ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 # An object that is taken or replaced as a whole.
 WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 
-_LABEL_KEY = f"({SUBDOMAIN}/)?{LABEL}"
+_LABEL_KEY = f"({SUBDOMAIN}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{{0,61}}[A-Za-z0-9])?"
 _LABEL_KEY_WORDS = (
-    "must be letters, digits, '-', '_' and '.', after a domain and '/' where it has one, as in example.com/gpu"
+    "must be up to 63 letters, digits, '-', '_' and '.', after a domain and '/' where it has one, as in example.com/gpu"
 )
 # Of a map's keys a schema can say nothing else.
 KEYED = rules(rule(f"self.all(key, key.size() <= 317 && key.matches(r'^{_LABEL_KEY}$'))", f"a key {_LABEL_KEY_WORDS}"))
