@@ -116,7 +116,8 @@ class Kubelet:
         size = {"cpu": "1000", "memory": "1Ti", "pods": "5000", "ephemeral-storage": "10Ti"}
         status = {"capacity": size, "allocatable": size, "conditions": [self._ready()]}
         self._admin.create(NODES, {"metadata": {"name": self.name}, "status": status})
-        lease = {"holderIdentity": self.name, "leaseDurationSeconds": 40}
+        # The node controller takes no beat of a Lease that it has once seen without a time.
+        lease = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": _moment()}
         self._admin.create(resources.LEASES, {"metadata": {"name": self.name, "namespace": NODE_LEASES}, "spec": lease})
         for thread in self._threads:
             thread.start()
@@ -130,9 +131,8 @@ class Kubelet:
 
     def _beat(self) -> None:
         while not self._ended.is_set():
-            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             with contextlib.suppress(Refused, OSError):
-                self._admin.merge(resources.LEASES, NODE_LEASES, self.name, {"spec": {"renewTime": moment}})
+                self._admin.merge(resources.LEASES, NODE_LEASES, self.name, {"spec": {"renewTime": _moment()}})
                 # After an outage of the API server the node controller may have taken it for dead.
                 status = {"conditions": [self._ready()]}
                 self._admin.merge(NODES, None, self.name, {"status": status}, "status", kind=STRATEGIC)
@@ -230,3 +230,7 @@ def downloading(address: str) -> Iterator[None]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _moment() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
