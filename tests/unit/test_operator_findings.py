@@ -289,6 +289,8 @@ def test_what_runs_the_old_spec_is_rolled_out_first() -> None:
     assert told(updatedReplicas=1) == Finding(findings.ROLLING_OUT, "1 of 2 replicas run the newest spec")
     assert told(observedGeneration=0) == Finding(findings.ROLLING_OUT, "0 of 2 replicas run the newest spec")
     assert told(replicas=3).reason == findings.ROLLING_OUT
+    new = found(observed([state()], children=children_with({})))
+    assert new == Finding(findings.ROLLING_OUT, "0 of 1 replicas run the newest spec")
 
 
 def children_of_two(status: dict[str, Any]) -> dict[Any, Any]:
