@@ -68,9 +68,8 @@ class FaultProxy:
         self._streams: set[_Stream] = set()
         self._deaf: list[str] = []
         self._crash: tuple[int, Moment, Callable[[], None]] | None = None
-        # Method and path of each write but those of the Lease; and of each request.
+        # Method and path of each write but those of the Lease.
         self.writes: list[str] = []
-        self.requests: list[str] = []
 
     @property
     def url(self) -> str:
@@ -168,7 +167,6 @@ class FaultProxy:
         await asyncio.sleep(0.2)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(f"{request.method} {request.path_qs}")
         for rule in self._answers:
             if rule.left > 0 and rule.when(request):
                 rule.left -= 1
