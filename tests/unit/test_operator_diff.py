@@ -119,6 +119,22 @@ def test_what_somebody_added_to_a_list_that_is_shared_stays() -> None:
     assert not needs_write(there)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("containers", "initContainers", "env", "volumes", "volumeMounts", "ports", "imagePullSecrets"),
+        *("ownerReferences", "topologySpreadConstraints"),
+    ],
+)
+def test_which_lists_are_shared(field: str) -> None:
+    ours, theirs = {"name": "ours", "value": "1"}, {"name": "theirs"}
+    assert diff.contains({field: [theirs, ours]}, {field: [ours]})
+    assert not diff.contains({field: [theirs]}, {field: [ours]})
+    assert not diff.contains({field: [theirs, ours | {"value": "2"}]}, {field: [ours]})
+    assert field in diff.SHARED_LISTS
+    assert len(diff.SHARED_LISTS) == 9
+
+
 def test_what_somebody_added_to_a_list_that_is_ours_goes() -> None:
     there = stored()
     there["spec"]["template"]["spec"]["tolerations"].append({"operator": "Exists"})
@@ -162,6 +178,7 @@ def test_amounts_are_compared_as_the_api_server_keeps_them(ours: str, servers: s
 def test_what_is_no_amount_is_no_other_amount(value: Any) -> None:
     assert not diff.contains({"limits": {"cpu": value}}, {"limits": {"cpu": "1"}})
     assert not diff.contains({"limits": {"cpu": "1"}}, {"limits": {"cpu": value or "?"}})
+    assert not diff.contains({"limits": {"cpu": value}}, {"limits": {"cpu": "much"}})
 
 
 @pytest.mark.parametrize("empty", ["", None, [], {}])
