@@ -180,6 +180,14 @@ async def test_that_it_was_asked_the_one_does_not_delay_the_other(ask: Asking, w
     assert await facts(ask, wake)
 
 
+async def test_each_pod_is_asked_for_itself(ask: Asking, wake: Wakes, pod: Pod) -> None:
+    pod.answer["msg"] = {"stage": "loading"}
+    for name in ("a", "b"):
+        one = samples.state(name, is_ready=False, ip="127.0.0.1")
+        assert await progress(ask, wake, one) == Progress("loading")
+    assert len(pod.asked) == 2
+
+
 async def test_a_pod_that_is_gone_is_forgotten(ask: Asking, wake: Wakes, pod: Pod, clock: Clock) -> None:
     pod.answer["msg"] = INFO | {"stage": "loading"}
     await progress(ask, wake)

@@ -127,7 +127,9 @@ async def test_the_first_makes_the_lease_and_leads(one: Leadership, leases: Leas
         await asyncio.wait_for(one.wait(), 2)
         one.check()
     assert leases.lease is not None
-    assert leases.lease["metadata"]["namespace"] == "home"
+    assert (leases.lease["apiVersion"], leases.lease["kind"]) == ("coordination.k8s.io/v1", "Lease")
+    meta = leases.lease["metadata"]
+    assert (meta["namespace"], meta["name"]) == ("home", "modelengine-operator")
     assert leases.spec["holderIdentity"] == "operator-1"
     assert leases.spec["leaseDurationSeconds"] == 15
     assert leases.spec["leaseTransitions"] == 0

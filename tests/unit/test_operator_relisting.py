@@ -32,6 +32,7 @@ class ApiServer:
     async def list(self, resource: Resource, namespace: str | None) -> Listing:
         assert resource is resources.MODELENGINES
         self.lists += 1
+        await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
         found = [obj for (ns, _), obj in self.stored.items() if namespace in (None, ns)]
@@ -165,6 +166,21 @@ async def test_a_watch_that_misses_what_several_lists_in_a_row_show_is_dead(serv
         found.check()
     copy.learn(server.write("a"))
     await found._compare()
+    found.check()
+
+
+async def test_an_event_that_comes_a_moment_after_the_list_counts_as_told(
+    server: ApiServer, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relisting, "PATIENCE_S", 0.1)
+    found = Relisting(server, copy, ())
+    await asyncio.wait_for(found._compare(), 0.09)
+    for _ in range(UNTOLD_LISTS):
+        changed = server.write("a")
+        comparing = asyncio.create_task(found._compare())
+        await asyncio.sleep(0.02)
+        copy.learn(changed)
+        await comparing
     found.check()
 
 

@@ -71,12 +71,23 @@ def test_without_the_engine_s_image_it_does_not_start(image: dict[str, str]) -> 
         ("MODELENGINE_HUB_ENDPOINT", "https://"),
         ("MODELENGINE_HUB_ENDPOINT", "https://a b"),
         ("MODELENGINE_HEALTH_PORT", "0"),
+        ("MODELENGINE_HEALTH_PORT", "65536"),
         ("MODELENGINE_LOG_LEVEL", "LOUD"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{variable}: must be .*, got"):
         settings.from_env(IMAGE | {variable: value})
+
+
+@pytest.mark.parametrize("policy", ["Always", "IfNotPresent", "Never"])
+def test_each_of_kubernetes_pull_policies_is_taken(policy: str) -> None:
+    assert settings.from_env(IMAGE | {"MODELENGINE_ENGINE_IMAGE_PULL_POLICY": policy}).pull_policy == policy
+
+
+@pytest.mark.parametrize("port", [1, 65535])
+def test_each_port_is_taken(port: int) -> None:
+    assert settings.from_env(IMAGE | {"MODELENGINE_HEALTH_PORT": str(port)}).health_port == port
 
 
 @pytest.mark.parametrize("name", ["a", "a-1", "1a", "a" * 63])
