@@ -329,6 +329,14 @@ def test_one_that_took_too_much_memory_says_so_whether_or_not_it_runs_again(stat
     assert found.message == (f"restarts: 1; {advice}" if state else advice)
 
 
+def test_a_fetcher_s_limit_is_looked_up_too() -> None:
+    fetch = container(ended(137, reason="OOMKilled"), kinds.FETCH_CONTAINER)
+    limits = {"containers": [{"name": "engine"}]}
+    limits["initContainers"] = [{"name": "fetch", "resources": {"limits": {"memory": "1Gi"}}}]
+    found = trouble(pod(container(waiting("PodInitializing")), init=(fetch,), spec=limits))
+    assert found.message.startswith("fetch: it went over its memory limit of 1Gi")
+
+
 def test_one_without_a_limit_was_killed_for_its_node_s_memory() -> None:
     found = trouble(pod(container(ended(137, reason="OOMKilled")), spec={"containers": [{"name": "engine"}]}))
     assert found.message.startswith("its node had no memory left; set spec.resources.requests.memory")
@@ -407,8 +415,9 @@ def test_an_end_long_ago_is_not_why_an_engine_does_not_answer_now() -> None:
 
 def test_one_that_has_just_come_up_is_about_to_be_ready() -> None:
     engine = container(RUNNING, started=True, restartCount=1, lastState=ended(137))
-    found = podstate.parse(pod(engine, ready=condition("Ready", False, CREATED, reason="ContainersNotReady")))
-    assert (found.is_starting, found.trouble) == (True, None)
+    for since in (CREATED, STARTED):
+        found = podstate.parse(pod(engine, ready=condition("Ready", False, since, reason="ContainersNotReady")))
+        assert (found.is_starting, found.trouble) == (True, None)
 
 
 EVICTED = (
@@ -444,6 +453,12 @@ def test_a_pod_on_a_node_that_has_gone_silent_says_so() -> None:
     assert trouble(given) == Trouble(
         podstate.NODE_SILENT, "node node-1 has gone silent; its pods are replaced on others soon", "node-1"
     )
+
+
+def test_a_pod_whose_containers_are_not_ready_is_on_no_silent_node() -> None:
+    given = pod(container(waiting("ContainerCreating")))
+    given["status"]["conditions"] = [condition("ContainersReady", False), condition("Ready", False)]
+    assert podstate.parse(given).trouble is None
 
 
 def test_a_pod_that_waits_for_somebody_s_readiness_gate_is_on_no_silent_node() -> None:
