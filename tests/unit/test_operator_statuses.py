@@ -247,6 +247,17 @@ def test_one_word_of_a_condition_or_an_endpoint_counts() -> None:
         assert statuses.differs(written(world, broken), of(world))
 
 
+def test_each_of_our_conditions_is_put_back() -> None:
+    world = observed(name_owner="elder")
+    status = of(world)
+    assert len(status["conditions"]) == 7
+    for i in range(7):
+        broken = copy.deepcopy(status)
+        del broken["conditions"][i]
+        assert statuses.differs(written(world, broken), status)
+        assert statuses.differs(written(world, status), broken), "one that is too many goes"
+
+
 def test_a_condition_of_somebody_else_is_not_ours_to_judge() -> None:
     world = observed([state()])
     status = of(world)
