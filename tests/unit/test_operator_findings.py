@@ -124,6 +124,11 @@ def test_what_the_api_server_refuses_is_told_in_its_words() -> None:
     assert found(world) == Finding(findings.WRITE_REFUSED, "Deployment is invalid: spec.template: no")
 
 
+def test_an_object_that_a_quota_refuses_names_the_quota() -> None:
+    refusal = 'services "qwen-engine" is forbidden: exceeded quota: objects, requested: services=1, used: services=5'
+    assert found(observed(refusal=refusal)) == Finding(findings.QUOTA_EXCEEDED, refusal, "objects")
+
+
 QUOTA = (
     'pods "qwen-engine-1" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: 4, limited: 4'
 )
