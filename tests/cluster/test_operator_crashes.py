@@ -24,7 +24,7 @@ from cluster.operators import Home, Operator, until
 from modelengine import kinds
 from modelengine_kube import resources
 
-DRAWN = 3
+DRAWN = 2
 SEED = os.environ.get("MODELENGINE_TEST_SEED", datetime.date.today().isoformat())
 
 

@@ -15,8 +15,9 @@ from cluster.kubelets import Kubelet
 from cluster.operators import Home, until
 from modelengine_kube import resources
 
-AWAY_S = 60 if operators.IS_LONG else 8
-QUIET_S = 300 if operators.IS_LONG else 25
+AWAY_S = 60 if operators.IS_LONG else 5
+QUIET_S = 300 if operators.IS_LONG else 20
+# The Lease of who sleeps lasts 15 s.
 FROZEN_S = 20
 # The longest pause between two attempts of who waits for an API server.
 BACK_S = 25.0
