@@ -42,6 +42,11 @@ CHILDREN = (
     resources.BUDGETS,
     resources.CLAIMS,
 )
+# What is looked at again because nothing tells that it has changed is looked at sooner.
+SOON = """
+from modelengine_operator import findings, reconciler
+reconciler.WRITE_AGAIN_S = reconciler.LOOK_AGAIN[findings.OBJECT_CONFLICT] = 3.0
+"""
 # Minutes each: not in every run.
 IS_LONG = bool(os.environ.get("MODELENGINE_TEST_LONG"))
 long = pytest.mark.skipif(not IS_LONG, reason="takes long: set MODELENGINE_TEST_LONG=1")
