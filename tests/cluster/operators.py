@@ -51,7 +51,7 @@ reconciler.WRITE_AGAIN_S = reconciler.LOOK_AGAIN[findings.OBJECT_CONFLICT] = 3.0
 IS_LONG = bool(os.environ.get("MODELENGINE_TEST_LONG"))
 long = pytest.mark.skipif(not IS_LONG, reason="takes long: set MODELENGINE_TEST_LONG=1")
 # On a busy machine everything takes its time; what must be quick says so itself.
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 # What differs from one run to the next although nothing is different.
 MASKED = (
     *("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "lastTransitionTime"),

@@ -22,6 +22,10 @@ from modelengine_kube import resources
 from modelengine_kube.resources import Resource
 
 
+# The garbage collector learns of a new kind up to 30 s after its CRD came.
+COLLECTED_S = 60.0
+
+
 @pytest.fixture(scope="module")
 def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
     with kubelets.running(control_plane) as kubelet:
@@ -188,7 +192,7 @@ def test_a_deleted_modelengine_leaves_the_registry_before_any_of_its_pods_ends(s
     kubelet.stopping_s = 2.0
     try:
         site.delete("demo")
-        until(lambda: not site.admin.list(resources.PODS, site.namespace), 20, "the pods are gone")
+        until(lambda: not site.admin.list(resources.PODS, site.namespace), COLLECTED_S, "the pods are gone")
     finally:
         kubelet.stopping_s = kubelets.STOPPING_S
     [unlisted] = site.history(resources.CONFIG_MAPS, since, kinds.REGISTRY_NAME)
@@ -273,9 +277,8 @@ def test_a_modelengine_gets_all_that_it_needs_and_each_object_goes_with_it(site:
         [owner] = child["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["kind"], owner["controller"]) == (made["metadata"]["uid"], kinds.KIND, True)
     site.delete("demo")
-    # The garbage collector learns of a new kind up to 30 s after it came.
     left = [resources.MODELENGINES, resources.PODS, resources.DEPLOYMENTS, resources.SERVICES, resources.BUDGETS]
-    until(lambda: not any(site.admin.list(resource, site.namespace) for resource in left), 60, "all is gone")
+    until(lambda: not any(site.admin.list(resource, site.namespace) for resource in left), COLLECTED_S, "all is gone")
     assert site.registry() == {}
 
 
