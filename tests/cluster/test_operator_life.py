@@ -21,7 +21,6 @@ from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_kube.resources import Resource
 
-
 # The garbage collector learns of a new kind up to 30 s after its CRD came.
 COLLECTED_S = 60.0
 
