@@ -7,12 +7,14 @@ a server stops at its start and not in the middle of its work. An empty value co
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from modelengine import errors
 
 # Set by `modelengine up` for the servers it starts: they end when their stdin does, so none outlives it.
 EXIT_WITH_STDIN = "MODELENGINE_EXIT_WITH_STDIN"
+NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -51,6 +53,21 @@ def choice(env: Mapping[str, str], name: str, default: str, allowed: Sequence[st
     if given not in allowed:
         raise _refused(name, f"one of {', '.join(allowed)}", given)
     return given
+
+
+def words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """A comma list, each once, in the order given."""
+    parts = (part.strip() for part in text(env, name, "").split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def namespaces(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """A comma list of names of namespaces, as `words`. Raises InvalidRequest for what can be none."""
+    found = words(env, name)
+    for namespace in found:
+        if not NAMESPACE.fullmatch(namespace):
+            raise _refused(name, "namespaces with commas between", namespace)
+    return found
 
 
 def flag(env: Mapping[str, str], name: str) -> bool:

@@ -65,3 +65,9 @@ def labels(engine: str) -> Mapping[str, str]:
 def as_selector(wanted: Mapping[str, str]) -> str:
     """Labels as the API's query parameter and `kubectl -l` write them."""
     return ",".join(f"{key}={value}" for key, value in wanted.items())
+
+
+# What selects all that the operator made, and the registries among the ConfigMaps: a right to one name covers only
+# those lists and watches that ask for it.
+OURS = as_selector({LABEL_MANAGED_BY: MANAGER})
+ONLY_REGISTRIES = f"metadata.name={REGISTRY_NAME}"

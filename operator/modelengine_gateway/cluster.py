@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 # A watch that is alive can still be wrong; so often all is listed anew.
 RESYNC_S = 60.0
 EVERYWHERE: Sequence[str | None] = [None]
-# The one object that the front door has the right to see, named in every list and watch.
-ONLY_THE_REGISTRY = f"metadata.name={kinds.REGISTRY_NAME}"
 
 
 class Registries:
@@ -47,7 +45,7 @@ class Registries:
             api = KubeApi(client)
             for namespace in self._namespaces or EVERYWHERE:
                 reflector = Reflector(
-                    api, CONFIG_MAPS, namespace, on_change, fields=ONLY_THE_REGISTRY, resync_s=RESYNC_S
+                    api, CONFIG_MAPS, namespace, on_change, fields=kinds.ONLY_REGISTRIES, resync_s=RESYNC_S
                 )
                 self._reflectors[namespace] = reflector
                 following.create_task(reflector.run_forever())

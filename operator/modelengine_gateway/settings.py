@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from modelengine import env, errors
+from modelengine import env
 from modelengine.protocol import DEFAULT_PORT
 
 MAX_LEASE_S = 10.0
-NAMESPACES = "MODELENGINE_NAMESPACES"
-NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class RegistryKind(StrEnum):
@@ -48,15 +45,6 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         grace_s=env.number(variables, "MODELENGINE_GRACE_S", default.grace_s, at_least=0, at_most=3600),
         log_level=env.log_level(variables),
         registry=RegistryKind(env.choice(variables, "MODELENGINE_REGISTRY", default.registry, tuple(RegistryKind))),
-        namespaces=_namespaces(env.text(variables, NAMESPACES, "")),
+        namespaces=env.namespaces(variables, "MODELENGINE_NAMESPACES"),
         own_namespace=env.text(variables, "MODELENGINE_NAMESPACE", ""),
     )
-
-
-def _namespaces(given: str) -> tuple[str, ...]:
-    """A comma list, each once, in the order given."""
-    names = tuple(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
-    for name in names:
-        if not NAMESPACE.fullmatch(name):
-            raise errors.InvalidRequest(f"{NAMESPACES}: must be namespaces with commas between, got {name[:100]!r}")
-    return names

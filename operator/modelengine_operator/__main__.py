@@ -30,7 +30,6 @@ from modelengine_operator.world import CHILDREN, World
 
 log = logging.getLogger(__name__)
 
-OURS = kinds.as_selector({kinds.LABEL_MANAGED_BY: kinds.MANAGER})
 RELEASE_S = 3.0
 
 
@@ -113,14 +112,13 @@ async def run(chosen: Settings) -> None:
 
 def follow(api: KubeApi, world: World, namespaces: tuple[str, ...]) -> dict[Resource, list[Reflector]]:
     """A reflector for each kind that we make, in each namespace."""
-    registry = f"metadata.name={kinds.REGISTRY_NAME}"
-    selections = [(resource, OURS, "") for resource in (*CHILDREN, resources.PODS)]
+    selections = [(resource, kinds.OURS, "") for resource in (*CHILDREN, resources.PODS)]
     return {
         resource: [
             Reflector(api, resource, namespace, world.on_change(resource), labels=labels, fields=fields)
             for namespace in namespaces or (None,)
         ]
-        for resource, labels, fields in [*selections, (resources.CONFIG_MAPS, "", registry)]
+        for resource, labels, fields in [*selections, (resources.CONFIG_MAPS, "", kinds.ONLY_REGISTRIES)]
     }
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from modelengine import env, errors
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HUB_ENDPOINT = re.compile(r"https?://[^\s/]\S*")
 
 
@@ -39,23 +38,15 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         raise errors.InvalidRequest("MODELENGINE_ENGINE_IMAGE: is required, the image that engine pods run")
     return Settings(
         namespace=env.text(variables, "MODELENGINE_NAMESPACE", "default"),
-        namespaces=_namespaces(variables),
+        namespaces=env.namespaces(variables, "MODELENGINE_NAMESPACES"),
         identity=env.text(variables, "MODELENGINE_POD_NAME", socket.gethostname()),
         engine_image=engine_image,
         pull_policy=env.choice(variables, "MODELENGINE_ENGINE_IMAGE_PULL_POLICY", "IfNotPresent", PULL_POLICIES),
-        allowed_images=_list(variables, "MODELENGINE_ALLOWED_IMAGES"),
+        allowed_images=env.words(variables, "MODELENGINE_ALLOWED_IMAGES"),
         hub_endpoint=_hub_endpoint(variables),
         health_port=env.integer(variables, "MODELENGINE_HEALTH_PORT", 8080, at_least=1, at_most=65535),
         log_level=env.log_level(variables),
     )
-
-
-def _namespaces(variables: Mapping[str, str]) -> tuple[str, ...]:
-    found = _list(variables, "MODELENGINE_NAMESPACES")
-    for namespace in found:
-        if NAMESPACE.fullmatch(namespace) is None:
-            raise errors.InvalidRequest(f"MODELENGINE_NAMESPACES: must be names of namespaces, got {namespace[:100]!r}")
-    return found
 
 
 def _hub_endpoint(variables: Mapping[str, str]) -> str:
@@ -65,11 +56,6 @@ def _hub_endpoint(variables: Mapping[str, str]) -> str:
             f"MODELENGINE_HUB_ENDPOINT: must be an http:// or https:// URL, got {given[:100]!r}"
         )
     return given
-
-
-def _list(variables: Mapping[str, str], name: str) -> tuple[str, ...]:
-    parts = (part.strip() for part in env.text(variables, name, "").split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def _matches(pattern: str, image: str) -> bool:

@@ -20,14 +20,12 @@ from modelengine_kube.resources import Resource
 log = logging.getLogger(__name__)
 
 STOPPED = (resources.DEPLOYMENTS, resources.SERVICES, resources.BUDGETS, resources.SERVICE_ACCOUNTS)
-OURS = kinds.as_selector({kinds.LABEL_MANAGED_BY: kinds.MANAGER})
 
 
 def main() -> int:
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
-    given = env.text(os.environ, "MODELENGINE_NAMESPACES", "")
     try:
-        asyncio.run(run([part.strip() for part in given.split(",") if part.strip()]))
+        asyncio.run(run(env.words(os.environ, "MODELENGINE_NAMESPACES")))
     except errors.KubeError as failure:
         print(f"error: {failure.message}", file=sys.stderr)
         return 1
@@ -43,14 +41,12 @@ async def run(namespaces: Sequence[str]) -> None:
             (resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
             for scope in scopes
             for resource in STOPPED
-            for obj in (await api.list(resource, scope, labels=OURS)).items
+            for obj in (await api.list(resource, scope, labels=kinds.OURS)).items
         ]
         registries = [
             obj["metadata"]["namespace"]
             for scope in scopes
-            for obj in (
-                await api.list(resources.CONFIG_MAPS, scope, fields=f"metadata.name={kinds.REGISTRY_NAME}")
-            ).items
+            for obj in (await api.list(resources.CONFIG_MAPS, scope, fields=kinds.ONLY_REGISTRIES)).items
         ]
         # First the names, so that nobody is sent to an engine that is about to stop.
         for namespace in registries:
