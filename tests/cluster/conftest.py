@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster import fault_proxy, kubelets, operators
+from cluster.fault_proxy import FaultProxy
 from cluster.harness import control_plane as control_planes
 from cluster.harness import node as nodes
 from cluster.harness import places
 from cluster.harness.control_plane import ControlPlane
 from cluster.harness.node import Node
+from cluster.kubelets import Kubelet
+from cluster.operators import Home, Operator, Site
 
 _numbers = itertools.count(1)
 
@@ -61,3 +65,32 @@ def kubectl(control_plane: ControlPlane) -> Callable[..., str]:
 @pytest.fixture
 def helm(control_plane: ControlPlane) -> Callable[..., str]:
     return control_plane.helm
+
+
+@pytest.fixture(scope="module")
+def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
+    """A played one, for sessions without a node: it runs nothing, and says of each pod what a test wants."""
+    with kubelets.running(control_plane) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+def home(control_plane: ControlPlane, namespace: str, kubelet: Kubelet) -> Iterator[Home]:
+    """A namespace for an operator of the test's own, with the chart's rights."""
+    with operators.home(control_plane, namespace) as home:
+        yield home
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[FaultProxy]:
+    """Stands between an operator and the API server, and breaks what passes."""
+    with fault_proxy.running(control_plane) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def site(operator: Operator, control_plane: ControlPlane, namespace: str) -> Iterator[Site]:
+    """A namespace that the module's one operator serves."""
+    site = Site(control_plane, namespace, operator.home.user)
+    yield site
+    site.close()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import processes
 from cluster.admin import Admin, Object
 from cluster.harness.audit import WRITES, Call
 from cluster.harness.control_plane import ControlPlane
-from cluster.harness.processes import answers
+from cluster.harness.processes import answers, until
 from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_kube.resources import Resource
@@ -65,13 +65,6 @@ def install_crd(plane: ControlPlane) -> None:
     plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRD)
     # Asked for, not waited for: a CRD that is seconds old has no conditions, and `kubectl wait` stumbles over that.
     until(lambda: plane.alive(f"/apis/{kinds.API_VERSION}/{kinds.PLURAL}"), PATIENCE_S, "the CRD is served")
-
-
-def until(check: Callable[[], Any], timeout_s: float, what: str, pause_s: float = 0.1) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(pause_s)
 
 
 def forbidden(plane: ControlPlane, user: str, since: int) -> list[str]:

@@ -102,7 +102,7 @@ class Release:
 
         try:
             processes.until(seen, timeout_s, f"reason {begins}", pause_s=0.2)
-        except AssertionError as late:
+        except processes.Failed as late:
             raise AssertionError(f"{late}; it is {reason!r}\n{self.story(name, namespace)}") from late
         return reason
 

@@ -15,7 +15,7 @@ from callers import ask
 from cluster import releases
 from cluster.harness import processes
 from cluster.harness.control_plane import ControlPlane
-from cluster.harness.node import Node
+from cluster.harness.node import Node, claim
 from cluster.releases import Release
 from modelengine import ChatClient, NameServerClient, errors
 from modelengine.protocol import ServerInfo
@@ -292,13 +292,7 @@ def test_21_a_deleted_one_leaves_the_list_first_and_lets_its_answer_end(
 def test_23_what_is_wrong_is_a_reason_that_a_person_understands_and_is_never_listed(
     release: Release, namespace: str, change: dict[str, object], reason: str, says: str
 ) -> None:
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "models", "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    release.plane.apply(claim)
+    release.plane.apply(claim("models", namespace))
     release.apply("wrong", namespace, **change)  # type: ignore[arg-type]
     assert release.until_reason("wrong", namespace, reason, 120).startswith(reason)
     message = release.message("wrong", namespace)

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ from charts import render
 from chart import rights
 from cluster.harness import control_plane as control_planes
 from cluster.harness.control_plane import CommandFailed, ControlPlane
-from cluster.harness.processes import until
+from cluster.harness.processes import answers, until
 from modelengine import kinds
 
 CRD = f"crd/{kinds.PLURAL}.{kinds.GROUP}"
@@ -381,11 +380,3 @@ def test_the_processes_need_no_other_rights_and_the_uninstallation_leaves_only_w
 
 
 ROLES_IN_A_NAMESPACE = ("role.rbac.authorization.k8s.io", "rolebinding.rbac.authorization.k8s.io")
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False

@@ -13,7 +13,7 @@ import servers
 from cluster import releases
 from cluster.harness import network, processes
 from cluster.harness.control_plane import ControlPlane
-from cluster.harness.node import Node
+from cluster.harness.node import Node, claim
 from cluster.releases import Release
 from hubs import FakeHub
 from modelengine import ChatClient
@@ -98,13 +98,7 @@ def test_a_model_that_the_hub_does_not_have_is_a_reason_and_its_repair_heals(rel
 
 
 def test_a_folder_in_a_claim_is_served_and_stays_as_it_was(release: Release, node: Node, namespace: str) -> None:
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "models", "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    release.plane.apply(claim)
+    release.plane.apply(claim("models", namespace))
     release.apply("kept", namespace, "pvc://models/chat/tiny")
     volume = ""
 

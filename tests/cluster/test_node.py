@@ -14,7 +14,7 @@ import pytest
 
 from cluster.harness import images, network, processes
 from cluster.harness.control_plane import CommandFailed, ControlPlane
-from cluster.harness.node import Node
+from cluster.harness.node import Node, claim
 
 # A web server that says who answers, in the base image.
 PORT = 8000
@@ -133,12 +133,6 @@ def test_gpus_are_given_out_until_there_are_none(control_plane: ControlPlane, no
 def test_a_claim_gets_a_volume_that_the_user_of_our_images_may_write_to(
     control_plane: ControlPlane, node: Node, namespace: str
 ) -> None:
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "kept", "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
     writer = pod(
         "writer", namespace, "sh", "-c", "id -u > /kept/user", volumeMounts=[{"name": "kept", "mountPath": "/kept"}]
     )
@@ -149,7 +143,7 @@ def test_a_claim_gets_a_volume_that_the_user_of_our_images_may_write_to(
         "securityContext": {"runAsUser": 10001},
         "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}],
     }
-    control_plane.apply(claim, writer)
+    control_plane.apply(claim("kept", namespace), writer)
     wait_for(control_plane, namespace, "writer", "jsonpath={.status.phase}=Succeeded")
     volume = control_plane.kubectl("get", "pvc", "kept", "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
     assert (node.folder / "volumes" / volume.removeprefix("folder-") / "user").read_text() == "10001\n"

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster import fault_proxy, kubelets, operators
+from cluster import fault_proxy, operators
 from cluster.admin import Object
 from cluster.fault_proxy import FaultProxy, Moment
 from cluster.harness.control_plane import ControlPlane
+from cluster.harness.processes import until
 from cluster.kubelets import Kubelet
-from cluster.operators import Home, Operator, until
+from cluster.operators import Home, Operator
 from modelengine import kinds
 from modelengine_kube import resources
 
@@ -35,12 +36,6 @@ class Life:
     phases: dict[str, Object] = field(default_factory=dict)
     pods: int = 0
     writes: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ import pytest
 from cluster import kubelets, operators
 from cluster.admin import Object
 from cluster.harness.control_plane import ControlPlane
+from cluster.harness.processes import until
 from cluster.kubelets import Kubelet
-from cluster.operators import Operator, Site, until
+from cluster.operators import Operator, Site
 from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_kube.resources import Resource
@@ -26,22 +27,9 @@ COLLECTED_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, kubelet: Kubelet) -> Iterator[Operator]:
     with operators.everywhere(control_plane, "operator-life") as operator:
         yield operator
-
-
-@pytest.fixture
-def site(operator: Operator, control_plane: ControlPlane, namespace: str) -> Iterator[Site]:
-    site = Site(control_plane, namespace, operator.home.user)
-    yield site
-    site.close()
 
 
 def version(obj: Object) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from cluster import fault_proxy, kubelets, operators
 from cluster.admin import Object
 from cluster.fault_proxy import FaultProxy
 from cluster.harness.control_plane import ControlPlane
+from cluster.harness.processes import until
 from cluster.kubelets import Kubelet
-from cluster.operators import Home, until
+from cluster.operators import Home
 from modelengine_kube import resources
 
 AWAY_S = 60 if operators.IS_LONG else 5
@@ -26,24 +24,6 @@ leadership.LEASE_S, leadership.VALID_S, leadership.RENEW_S = 5.0, 3.3, 1.0
 """
 # The longest pause between two attempts of who waits for an API server.
 BACK_S = 25.0
-
-
-@pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture
-def home(control_plane: ControlPlane, namespace: str, kubelet: Kubelet) -> Iterator[Home]:
-    with operators.home(control_plane, namespace) as home:
-        yield home
-
-
-@pytest.fixture
-def proxy(control_plane: ControlPlane) -> Iterator[FaultProxy]:
-    with fault_proxy.running(control_plane) as proxy:
-        yield proxy
 
 
 def test_what_happened_while_the_operator_was_down_is_put_right_at_its_start(home: Home) -> None:

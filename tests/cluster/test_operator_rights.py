@@ -6,34 +6,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from chart import rights
-from cluster import fault_proxy, kubelets, operators
+from cluster import fault_proxy, operators
 from cluster.harness.audit import READS, WRITES
 from cluster.harness.control_plane import ControlPlane
-from cluster.kubelets import Kubelet
-from cluster.operators import Home, until
+from cluster.harness.processes import until
+from cluster.operators import Home
 from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_operator import leadership
 
 # An apply that makes an object is a patch in the audit log, and needs this right as well.
 MADE_BY_APPLY = ("deployments", "services", "serviceaccounts", "persistentvolumeclaims", "poddisruptionbudgets")
-
-
-@pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture
-def home(control_plane: ControlPlane, namespace: str, kubelet: Kubelet) -> Iterator[Home]:
-    with operators.home(control_plane, namespace) as home:
-        yield home
 
 
 def test_each_right_of_the_operator_is_used_and_it_asks_for_nothing_that_it_may_not(

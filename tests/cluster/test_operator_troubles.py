@@ -12,8 +12,9 @@ import yaml
 from cluster import kubelets, operators
 from cluster.admin import NAMESPACES, QUOTAS, Object, Refused
 from cluster.harness.control_plane import ControlPlane
+from cluster.harness.processes import until
 from cluster.kubelets import Kubelet, State
-from cluster.operators import Operator, Site, until
+from cluster.operators import Operator, Site
 from modelengine import kinds
 from modelengine_kube import resources
 from modelengine_kube.resources import Resource
@@ -28,22 +29,9 @@ BINDINGS = Resource(
 
 
 @pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture(scope="module")
 def operator(control_plane: ControlPlane, kubelet: Kubelet) -> Iterator[Operator]:
     with operators.everywhere(control_plane, "operator-troubles", code=operators.SOON) as operator:
         yield operator
-
-
-@pytest.fixture
-def site(operator: Operator, control_plane: ControlPlane, namespace: str) -> Iterator[Site]:
-    site = Site(control_plane, namespace, operator.home.user)
-    yield site
-    site.close()
 
 
 # Name of the ModelEngine: (what the kubelet says, how the column begins, what the message has in it).

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from cluster import fault_proxy, kubelets, operators
+from cluster import operators
 from cluster.admin import Object
 from cluster.fault_proxy import GONE, FaultProxy
-from cluster.harness.control_plane import ControlPlane
-from cluster.kubelets import Kubelet
-from cluster.operators import Home, Operator, until
+from cluster.harness.processes import until
+from cluster.operators import Home, Operator
 from modelengine import kinds
 from modelengine_kube import resources
 
@@ -35,24 +34,6 @@ BROKEN: Object = {
     "type": "ERROR",
     "object": {"kind": "Status", "status": "Failure", "code": 500, "message": "by the fault proxy"},
 }
-
-
-@pytest.fixture(scope="module")
-def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
-    with kubelets.running(control_plane) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture
-def home(control_plane: ControlPlane, namespace: str, kubelet: Kubelet) -> Iterator[Home]:
-    with operators.home(control_plane, namespace) as home:
-        yield home
-
-
-@pytest.fixture
-def proxy(control_plane: ControlPlane) -> Iterator[FaultProxy]:
-    with fault_proxy.running(control_plane) as proxy:
-        yield proxy
 
 
 class Plain(Operator):

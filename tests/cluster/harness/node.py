@@ -187,6 +187,16 @@ def _dns_objects() -> list[dict[str, object]]:
     ]
 
 
+def claim(name: str, namespace: str) -> dict[str, object]:
+    """For one of the volumes below."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+
 def _storage_objects(folder: Path) -> list[dict[str, object]]:
     """A default StorageClass, and volumes for its claims: folders that every user may write to."""
     objects: list[dict[str, object]] = [

@@ -37,7 +37,7 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def until(check: Callable[[], bool], timeout_s: float, what: str, pause_s: float = 0.05) -> None:
+def until(check: Callable[[], object], timeout_s: float, what: str, pause_s: float = 0.05) -> None:
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:
