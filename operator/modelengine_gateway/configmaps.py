@@ -74,9 +74,11 @@ class ConfigMaps(Directory):
         ]
 
     def missing(self, protocol: str, name: str) -> errors.ModelEngineError:
-        if self._catalog.entry((protocol, name)) is None:
+        entry = self._catalog.entry((protocol, name))
+        if entry is None:
             return super().missing(protocol, name)
-        return errors.Unavailable(f"no replica of {name!r} answers now", retry_after_s=PROBE_EVERY_S)
+        how = "answers now" if entry.services else "is ready now"
+        return errors.Unavailable(f"no replica of {name!r} {how}", retry_after_s=PROBE_EVERY_S)
 
     def why_not_ready(self) -> str | None:
         return self._source.why_not_ready()

@@ -1,7 +1,9 @@
 """Who serves which name in one namespace: the registry's content, decided from ModelEngines and pods.
 
 Pure. Pods are the truth: an entry lists those that are ready and not leaving, under the name that they were started
-with. Of several ModelEngines that want one name the oldest has it, so no newcomer can take a name that is in use.
+with. Of several ModelEngines that want one name the oldest has it, so no newcomer can take a name that is in use. It
+has it without a ready pod too: then callers hear that the model is away for now, and no other namespace's model of that
+name answers in its place.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def registry(
     owners: dict[NameKey, Engine | Owner] = {key: owner(several) for key, several in claimants.items()}
     by_name: dict[str, Engine | Owner] = {other.name: other for other in unreadable}
     by_name |= {engine.name: engine for engine in engines}
-    listed: dict[NameKey, tuple[Engine | Owner, list[PodState]]] = {}
+    listed: dict[NameKey, tuple[Engine | Owner, list[PodState]]] = {key: (has, []) for key, has in owners.items()}
     ready = [(by_name[pod.engine], pod) for pod in pods if pod.engine in by_name and is_listed(pod)]
     for engine, pod in sorted(ready, key=lambda pair: _age(pair[0])):
         key = (pod.protocol, pod.served_name)

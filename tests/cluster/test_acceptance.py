@@ -301,6 +301,17 @@ def test_23_what_is_wrong_is_a_reason_that_a_person_understands_and_is_never_lis
     assert release.services(namespace) == []
 
 
+def test_23_a_name_whose_model_can_not_start_is_away_and_not_unknown(
+    release: Release, namespace: str, client: ChatClient
+) -> None:
+    release.apply("waiting", namespace, nodeSelector={"gpu": "h100"})
+    release.until_reason("waiting", namespace, "Unschedulable", 60)
+    with pytest.raises(errors.Unavailable, match="no replica of 'waiting' is ready now"):
+        client.chat("waiting", HELLO)
+    with NameServerClient(release.address) as names:
+        assert "waiting" not in names.get_service_names("chat")
+
+
 def test_23_a_fixed_one_recovers_without_being_deleted(release: Release, namespace: str) -> None:
     release.apply("wrong", namespace, resources={"limits": {"memory": "96Mi"}})
     release.until_reason("wrong", namespace, "OOMKilled", 120)

@@ -93,8 +93,18 @@ async def test_a_name_without_a_ready_replica_is_not_listed_but_known(directory:
     assert directory.names("chat") == []
     missing = directory.missing("chat", "demo")
     assert isinstance(missing, errors.Unavailable)
+    assert missing.message == "no replica of 'demo' is ready now"
     assert missing.retry_after_s
     assert isinstance(directory.missing("chat", "dem"), errors.NotFound)
+
+
+async def test_a_model_that_is_not_ready_is_not_answered_for_by_another_namespaces_of_that_name(
+    directory: ConfigMaps,
+) -> None:
+    directory.take("b", registry(ONE))
+    directory.take("a", registry())
+    assert directory.services("chat", "demo") == []
+    assert isinstance(directory.missing("chat", "demo"), errors.Unavailable)
 
 
 async def test_the_revision_grows_with_each_change_of_the_list_and_with_nothing_else(directory: ConfigMaps) -> None:

@@ -63,6 +63,13 @@ def test_the_order_of_what_is_known_changes_nothing() -> None:
     )
 
 
+AWAY = {"qwen": ("qwen", list[str]())}
+
+
+def test_a_name_without_a_ready_replica_is_known_and_lists_nobody() -> None:
+    assert shown(names.registry([engine("qwen")], [])) == AWAY
+
+
 def test_who_is_not_ready_or_leaves_or_has_no_address_or_no_name_is_not_listed() -> None:
     pods = [
         pod("a", "qwen", "qwen", is_ready=False),
@@ -70,11 +77,11 @@ def test_who_is_not_ready_or_leaves_or_has_no_address_or_no_name_is_not_listed()
         pod("c", "qwen", "qwen", ip=""),
         pod("d", "qwen", ""),
     ]
-    assert names.registry([engine("qwen")], pods).data == {}
+    assert shown(names.registry([engine("qwen")], pods)) == AWAY
 
 
 def test_pods_of_nobody_that_is_known_are_not_listed() -> None:
-    assert names.registry([engine("qwen")], [pod("a", "gone", "qwen"), pod("b", "", "qwen")]).data == {}
+    assert shown(names.registry([engine("qwen")], [pod("a", "gone", "qwen"), pod("b", "", "qwen")])) == AWAY
 
 
 def test_the_oldest_of_several_has_the_name_and_its_pods_alone_are_listed() -> None:
@@ -91,7 +98,7 @@ def test_of_two_that_were_made_in_one_second_it_is_always_the_same_one() -> None
 
 def test_a_name_is_not_listed_before_its_owner_serves_it_though_another_does() -> None:
     engines = [engine("old", "model"), engine("young", "model", day=2)]
-    assert names.registry(engines, [pod("1", "young", "model")]).data == {}
+    assert shown(names.registry(engines, [pod("1", "young", "model")])) == {"model": ("old", [])}
 
 
 def test_during_a_change_of_the_name_old_pods_serve_the_old_one() -> None:
@@ -103,14 +110,15 @@ def test_during_a_change_of_the_name_old_pods_serve_the_old_one() -> None:
 def test_a_name_that_was_given_up_goes_to_who_wants_it_now() -> None:
     engines = [engine("old", "after"), engine("young", "before", day=2)]
     pods = [pod("1", "old", "before"), pod("2", "young", "before")]
-    assert shown(names.registry(engines, pods)) == {"before": ("young", ["2"])}
+    assert shown(names.registry(engines, pods)) == {"before": ("young", ["2"]), "after": ("old", [])}
 
 
 def test_a_name_that_nobody_wants_stays_with_the_oldest_that_still_serves_it() -> None:
     engines = [engine("young", "y", day=2), engine("old", "x", day=1)]
     pods = [pod("1", "young", "before"), pod("2", "old", "before")]
     for order in (pods, pods[::-1]):
-        assert shown(names.registry(engines, order)) == {"before": ("old", ["2"])}
+        found = shown(names.registry(engines, order))
+        assert found == {"before": ("old", ["2"]), "x": ("old", []), "y": ("young", [])}
 
 
 def test_one_name_of_two_protocols_is_two() -> None:
@@ -132,7 +140,7 @@ def test_a_pod_of_a_node_that_is_not_heard_is_better_than_none() -> None:
 def test_a_pod_in_another_trouble_is_worse_than_none() -> None:
     lost = pod("a", "qwen", "qwen", is_ready=False, is_leaving=True, trouble=UNHEARD)
     broken = pod("b", "qwen", "qwen", is_ready=False, trouble=Trouble(podstate.PROBE_FAILED, ""))
-    assert names.registry([engine("qwen")], [lost, broken]).data == {}
+    assert shown(names.registry([engine("qwen")], [lost, broken])) == AWAY
 
 
 def test_a_change_of_a_pod_concerns_the_registry_where_it_changes_an_entry() -> None:
@@ -235,7 +243,7 @@ def test_the_registry_keeps_its_promises(engines: list[Engine], pods: list[PodSt
     by_uid, by_name = {p.uid: p for p in pods}, {e.name: e for e in engines}
     owners = {key: names.owner(e for e in engines if names.name_key(e) == key) for key in map(names.name_key, engines)}
     for entry in listed:
-        assert entry.services
+        assert entry.services or (entry.protocol, entry.name) in owners
         assert by_name[entry.engine].uid == entry.engine_uid
         key = (entry.protocol, entry.name)
         assert owners.get(key, by_name[entry.engine]) is by_name[entry.engine]
