@@ -124,6 +124,10 @@ class FakeRunner:
     pause_s: float = 0.0
     steps: list[list[int]] = field(default_factory=list)
     caches: set[int] = field(default_factory=set)
+    kv_blocks: int | None = None
+
+    def reserve(self, kv_blocks: int) -> None:
+        self.kv_blocks = kv_blocks
 
     def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
         time.sleep(self.pause_s)

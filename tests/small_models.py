@@ -15,6 +15,8 @@ from modelengine_runtime.sequence import ChatSequence, Status
 from modelengine_runtime.text import AnswerText
 
 VOCABULARY = 300
+# Room for every sequence of these tests at once.
+KV_BLOCKS = 300
 BASE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -101,7 +103,8 @@ def answers(
     step_tokens: int = 16,
 ) -> list[list[int]]:
     """What the engine answers to the prompts, all of them running together, without the thread."""
-    scheduler = Scheduler(Limits(max_running, len(prompts), step_tokens, kv_tokens=10**6))
+    scheduler = Scheduler(Limits(max_running, len(prompts), step_tokens, KV_BLOCKS))
+    runner.reserve(KV_BLOCKS)
     sequences = [
         ChatSequence(
             id=i,
@@ -118,7 +121,7 @@ def answers(
         scheduler.add(sequence)
     while chunks := scheduler.plan():
         for chunk, token in zip(chunks, runner.step(chunks), strict=True):
-            chunk.sequence.computed = chunk.start + len(chunk.token_ids)
+            scheduler.computed(chunk)
             if token is not None:
                 chunk.sequence.accept(token)
             if chunk.sequence.status is Status.FINISHED:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message
+from modelengine.protocol import ChatOptions, ChatRequest, Message, Resume
 
 Record = TypeVar("Record")
 
@@ -18,6 +18,7 @@ def chat_request(
     tools: Sequence[Mapping[str, Any]] | None,
     options: ChatOptions | Mapping[str, Any] | None,
     stream: bool,
+    resume: Resume | Mapping[str, Any] | None = None,
 ) -> ChatRequest:
     """Raises InvalidRequest naming a field that the protocol does not have."""
     return ChatRequest(
@@ -26,6 +27,7 @@ def chat_request(
         tools=None if tools is None else tuple(dict(tool) for tool in tools),
         options=ChatOptions() if options is None else _record(ChatOptions, options, "options"),
         stream=stream,
+        resume=None if resume is None else _record(Resume, resume, "resume"),
     )
 
 

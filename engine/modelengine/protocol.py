@@ -21,6 +21,7 @@ DEFAULT_PORT = 9527
 CHAT = "chat"
 DEFAULT_MAX_NEW_TOKENS = 512
 MAX_SEED = 2**63 - 1
+MAX_TOKEN_ID = 2**31 - 1
 
 # Requests refuse fields they do not know: a misspelt option must not be silently without effect.
 STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
@@ -121,12 +122,28 @@ class ChatOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """An answer that broke off goes on, here or on another replica: `token_ids` are all tokens that came of it.
+
+    The request is the first one in all else, and its seed is the one that was used. Nothing of these tokens is sent
+    again: the parts that follow begin at their number, and `response_length` and `max_new_tokens` count them.
+    A part without tokens is the last text of an answer that stops: whoever has that one lacks nothing and must not ask.
+    """
+
+    # No more than the answer may have; what that is depends on the model's context, so the engine checks it.
+    token_ids: tuple[Annotated[int, Ge(0), Le(MAX_TOKEN_ID)], ...]
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
     tools: Annotated[tuple[dict[str, Any], ...], MaxLen(256)] | None = None
     options: ChatOptions = field(default_factory=ChatOptions)
     stream: bool = True
+    resume: Resume | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 

@@ -12,6 +12,7 @@ from modelengine_api import serving
 from modelengine_runtime import settings as configuration
 from modelengine_runtime import source
 from modelengine_runtime.app import create_app
+from modelengine_runtime.blocks import blocks_that_fit
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import LOADING_THREAD, Lifecycle
 from modelengine_runtime.scheduler import Limits
@@ -74,7 +75,8 @@ def load(settings: Settings) -> Engine:
         max_running=settings.max_batch_size,
         max_waiting=settings.max_queue,
         step_tokens=max(STEP_TOKENS, 2 * settings.max_batch_size),
-        kv_tokens=kv_bytes // model.kv_bytes_per_token,
+        kv_blocks=blocks_that_fit(kv_bytes, model.kv_bytes_per_token, model.context_length, settings.max_batch_size),
+        has_prefix_cache=model.has_prefix_cache,
     )
     return Engine(model, limits)
 

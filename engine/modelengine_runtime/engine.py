@@ -36,6 +36,7 @@ class Engine:
     def __init__(self, model: LoadedModel, limits: Limits) -> None:
         self.model = model
         self.limits = limits
+        model.runner.reserve(limits.kv_blocks)
         self.loop = StepLoop(Scheduler(limits), model.runner)
         self.loop.start()
         self._ids = itertools.count()
@@ -51,9 +52,10 @@ class Engine:
             self._encoder, prompt.encode, self._encode_tokenizer, request
         )
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
+        resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-        return Accepted(len(tokens), seed, self._events(request, tokens, limit, seed))
+        return Accepted(len(tokens), seed, self._events(request, tokens, resumed, limit, seed))
 
     def stop(self) -> None:
         """Ends the step thread; what still runs fails with Unavailable."""
@@ -61,7 +63,7 @@ class Engine:
         self._encoder.shutdown()
 
     async def _events(
-        self, request: ChatRequest, tokens: Sequence[int], limit: int, seed: int
+        self, request: ChatRequest, tokens: Sequence[int], resumed: Sequence[int], limit: int, seed: int
     ) -> AsyncGenerator[Event]:
         mailbox: asyncio.Queue[Event] = asyncio.Queue()
         event_loop = asyncio.get_running_loop()
@@ -74,6 +76,12 @@ class Engine:
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
         )
+        if resumed:
+            # Their text is followed off the step thread, which others wait for.
+            end = await event_loop.run_in_executor(self._encoder, sequence.resume, resumed)
+            if end is not None:
+                yield end
+                return
         self.loop.submit(sequence)
         try:
             while True:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from modelengine import errors
-from modelengine_runtime.scheduler import Chunk, Scheduler
+from modelengine_runtime.pace import Pace
+from modelengine_runtime.scheduler import Chunk, Load, Scheduler
 from modelengine_runtime.sequence import ChatSequence, Failure, Status
 
 log = logging.getLogger(__name__)
@@ -23,11 +25,14 @@ log = logging.getLogger(__name__)
 class Runner(Protocol):
     """What the loop needs of a model. Running the same chunks again after a failure must be harmless."""
 
+    def reserve(self, kv_blocks: int) -> None:
+        """Makes room for so many blocks; called once, before the first step."""
+
     def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
         """Takes the chunks in; for each that samples, the token that follows it."""
 
     def release(self, sequence: ChatSequence) -> None:
-        """Forgets the sequence's cache; called once for each sequence that ever ran."""
+        """Forgets the sequence's cache; called whenever it is given up. One that was preempted begins anew later."""
 
 
 @dataclass(slots=True)
@@ -40,10 +45,12 @@ class Counters:
 
 
 class StepLoop:
-    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, clock: Callable[[], float] = time.perf_counter) -> None:
         self.counters = Counters()
         self._scheduler = scheduler
         self._runner = runner
+        self._pace = Pace(scheduler.limits.step_tokens)
+        self._clock = clock
         self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._ended = False
@@ -56,6 +63,11 @@ class StepLoop:
     @property
     def waiting(self) -> int:
         return len(self._scheduler.waiting) + self._mail.qsize()
+
+    @property
+    def load(self) -> Load:
+        """How full the engine is. Thread-safe, if not of one moment."""
+        return replace(self._scheduler.load, waiting=self.waiting)
 
     @property
     def is_alive(self) -> bool:
@@ -82,15 +94,28 @@ class StepLoop:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                chunks = self._scheduler.plan()
-                if chunks:
-                    self._deliver(chunks, self._compute(chunks))
-                self._read_mail(wait=not chunks)
+                self.turn(wait=True)
         finally:
             # Also when a mistake of ours ends the thread: nobody may be left waiting. Said before the mail is read for
             # the last time, so that what comes later is turned away by whoever sends it.
             self._ended = True
             self._turn_away()
+
+    def turn(self, wait: bool) -> None:
+        """One step, where there is one, and the mail; `wait`: for a letter, where there is nothing to run.
+
+        What the thread does again and again; a test may do it in its place.
+        """
+        chunks = self._plan()
+        if chunks:
+            self._deliver(chunks, self._compute(chunks))
+        self._read_mail(wait and not chunks)
+
+    def _plan(self) -> list[Chunk]:
+        chunks = self._scheduler.plan(self._pace.prompt_budget(self._scheduler.decodes))
+        for sequence in self._scheduler.preempted:
+            self._runner.release(sequence)
+        return chunks
 
     def _turn_away(self) -> None:
         self._read_mail(wait=False)
@@ -106,7 +131,7 @@ class StepLoop:
     def _compute(self, chunks: Sequence[Chunk]) -> list[int | Exception | None]:
         """The runner's tokens. When a step fails, each chunk runs alone, so that the error reaches only its request."""
         try:
-            return [*self._runner.step(chunks)]
+            return [*self._timed_step(chunks)]
         except Exception as failure:
             if len(chunks) == 1:
                 return [failure]
@@ -114,12 +139,19 @@ class StepLoop:
         # Out of the handler: the failure's traceback holds the step's tensors, which a full memory needs back.
         return [self._compute([chunk])[0] for chunk in chunks]
 
+    def _timed_step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+        began = self._clock()
+        tokens = self._runner.step(chunks)
+        sizes = [len(chunk.token_ids) for chunk in chunks]
+        self._pace.took(sizes.count(1), sum(size for size in sizes if size > 1), self._clock() - began)
+        return tokens
+
     def _deliver(self, chunks: Sequence[Chunk], tokens: Sequence[int | Exception | None]) -> None:
         for chunk, token in zip(chunks, tokens, strict=True):
             if isinstance(token, Exception):
                 self._fail_request(chunk.sequence, token)
                 continue
-            chunk.sequence.computed = chunk.start + len(chunk.token_ids)
+            self._scheduler.computed(chunk)
             if token is not None:
                 self._accept(chunk.sequence, token)
 

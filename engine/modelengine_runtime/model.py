@@ -27,7 +27,8 @@ class Tokenizer(Protocol):
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """`decode` writes tokens as text, without the special ones; `stop_tokens` end an answer; `generation_defaults` is
-    what the checkpoint recommends for sampling."""
+    what the checkpoint recommends for sampling. `vocabulary` is the number of its tokens, None where that is not known.
+    `has_prefix_cache`: the runner reads a sequence's cache through its block table, so that sequences may share."""
 
     runner: Runner
     tokenizer: Tokenizer
@@ -40,3 +41,5 @@ class LoadedModel:
     stop_tokens: frozenset[int]
     generation_defaults: Mapping[str, Any]
     kv_bytes_per_token: int
+    vocabulary: int | None = None
+    has_prefix_cache: bool = False

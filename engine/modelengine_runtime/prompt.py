@@ -34,6 +34,25 @@ def encode(tokenizer: Any, request: ChatRequest) -> list[int]:
     return list(tokens)
 
 
+def resumed_tokens(request: ChatRequest, limit: int, vocabulary: int | None) -> Sequence[int]:
+    """The tokens of the answer that the caller has already. `limit` is how many the whole answer may have.
+
+    Raises InvalidRequest where this model can't have said them. A `vocabulary` of None is not known, and not checked.
+    """
+    token_ids = () if request.resume is None else request.resume.token_ids
+    if len(token_ids) > limit:
+        raise errors.InvalidRequest(
+            f"resume.token_ids: must have at most {limit} items, as many as the answer may have tokens, "
+            f"got {len(token_ids)}"
+        )
+    for i, token in enumerate(token_ids):
+        if vocabulary is not None and token >= vocabulary:
+            raise errors.InvalidRequest(
+                f"resume.token_ids[{i}]: must be less than {vocabulary}, the model's vocabulary, got {token}"
+            )
+    return token_ids
+
+
 def answer_limit(request: ChatRequest, prompt_length: int, context_length: int) -> int:
     """How many tokens the answer may have: what is asked for, cut to what the context leaves.
 

@@ -20,10 +20,11 @@ class Status(Enum):
     FAILED = auto()
 
 
-# The whole life of a sequence; anything else is a mistake of ours.
+# The whole life of a sequence; anything else is a mistake of ours. What runs waits again when it is preempted; what
+# waits is finished when the tokens that it is resumed with already end the answer.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.WAITING: frozenset({Status.RUNNING, Status.ABORTED, Status.FAILED}),
-    Status.RUNNING: frozenset({Status.FINISHED, Status.ABORTED, Status.FAILED}),
+    Status.WAITING: frozenset({Status.RUNNING, Status.FINISHED, Status.ABORTED, Status.FAILED}),
+    Status.RUNNING: frozenset({Status.WAITING, Status.FINISHED, Status.ABORTED, Status.FAILED}),
     Status.FINISHED: frozenset(),
     Status.ABORTED: frozenset(),
     Status.FAILED: frozenset(),
@@ -32,7 +33,10 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Text that is complete now. `index` is the place of its first token in the answer, `length` the tokens so far."""
+    """Text that is complete now. `index` is the place of its first token in the answer, `length` the tokens so far.
+
+    One without tokens is the last, of an answer that stops.
+    """
 
     index: int
     token_ids: tuple[int, ...]
@@ -62,7 +66,11 @@ Event = Part | End | Failure
 
 @dataclass(slots=True, eq=False)
 class ChatSequence:
-    """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event."""
+    """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event.
+
+    `blocks` is its block table: the places in the KV cache of the tokens 0-15, 16-31, and so on. `salt` is whose
+    prefixes it may share.
+    """
 
     id: int
     prompt: Sequence[int]
@@ -71,15 +79,28 @@ class ChatSequence:
     stop_tokens: frozenset[int]
     text: AnswerText
     deliver: Callable[[Event], None]
+    salt: str = ""
     status: Status = Status.WAITING
     output: list[int] = field(default_factory=list)
-    # How many tokens (prompt, then output) the runner has taken in.
+    blocks: list[int] = field(default_factory=list)
+    # How many tokens (prompt, then output) the cache holds.
     computed: int = 0
+    # The last full block of these, as the prefix cache calls it.
+    node: int | str = ""
+    preemptions: int = 0
     _sent: int = 0
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.output)
+
+    @property
+    def pending(self) -> int:
+        """The tokens that are known and not in the cache: 1 in decode, more while a prompt is taken in.
+
+        After a preemption or a resume what was answered is taken in like a prompt, and nothing tells them apart.
+        """
+        return self.length - self.computed
 
     @property
     def kv_tokens(self) -> int:
@@ -102,22 +123,42 @@ class ChatSequence:
 
         The end-of-turn token is not part of the answer, and not counted.
         """
+        text, reason = self._take(token)
+        # Text that the end of the turn sets free comes without tokens, which follow with the End: else whoever has it
+        # could not tell it from text after which more is to come, and would get it again when he resumes.
+        up_to = self._sent if token in self.stop_tokens else len(self.output)
+        parts: list[Event] = [self._part(text, up_to)] if text else []
+        return parts if reason is None else [*parts, self._end(reason)]
+
+    def resume(self, token_ids: Sequence[int]) -> End | None:
+        """Takes tokens that were delivered before, here or elsewhere. Returns the End where they end the answer.
+
+        Their text is not delivered again: whoever has a token has all the text that came with it.
+        """
+        for token in token_ids:
+            _, reason = self._take(token)
+            self._sent = len(self.output)
+            if reason is not None:
+                return self._end(reason)
+        return None
+
+    def _take(self, token: int) -> tuple[str, FinishReason | None]:
+        """The text that is complete with this token, and why the answer ends with it, if it does."""
         if token in self.stop_tokens:
-            return self._end(FinishReason.STOP, self.text.finish())
+            return self.text.finish(), FinishReason.STOP
         self.output.append(token)
         text, stopped = self.text.push(token)
         if stopped:
-            return self._end(FinishReason.STOP, text)
+            return text, FinishReason.STOP
         if len(self.output) >= self.limit:
-            return self._end(FinishReason.LENGTH, text + self.text.finish())
-        return [self._part(text)] if text else []
+            return text + self.text.finish(), FinishReason.LENGTH
+        return text, None
 
-    def _part(self, text: str) -> Part:
-        part = Part(self._sent, tuple(self.output[self._sent :]), text, len(self.output))
-        self._sent = len(self.output)
+    def _part(self, text: str, up_to: int) -> Part:
+        part = Part(self._sent, tuple(self.output[self._sent : up_to]), text, len(self.output))
+        self._sent = up_to
         return part
 
-    def _end(self, reason: FinishReason, text: str) -> list[Event]:
-        parts: list[Event] = [self._part(text)] if text else []
+    def _end(self, reason: FinishReason) -> End:
         self.move(Status.FINISHED)
-        return [*parts, End(reason, self._sent, tuple(self.output[self._sent :]), len(self.output))]
+        return End(reason, self._sent, tuple(self.output[self._sent :]), len(self.output))

@@ -52,7 +52,7 @@ def test_repeating_a_step_after_a_failure_changes_no_token(architecture):
 
     class Stuttering:
         def __init__(self, real):
-            self.real, self.release = real, real.release
+            self.real, self.release, self.reserve = real, real.release, real.reserve
 
         def step(self, chunks):
             self.real.step(chunks)

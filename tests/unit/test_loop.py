@@ -4,6 +4,7 @@ import queue
 
 import pytest
 
+from fake_paged_runner import FakePagedRunner, alone, sequence
 from fakes import ByteTokenizer, FakeRunner
 from modelengine import errors
 from modelengine_runtime.loop import StepLoop
@@ -45,7 +46,7 @@ def runner():
 
 @pytest.fixture
 def loop(runner):
-    loop = StepLoop(Scheduler(Limits(max_running=4, max_waiting=2, step_tokens=64, kv_tokens=10_000)), runner)
+    loop = StepLoop(Scheduler(Limits(max_running=4, max_waiting=2, step_tokens=64, kv_blocks=640)), runner)
     loop.start()
     yield loop
     if loop.is_alive:
@@ -137,3 +138,65 @@ def test_who_comes_after_the_end_is_turned_away(loop):
     loop.submit(late.sequence)
     _, failure = late.outcome()
     assert isinstance(failure.error, errors.Unavailable)
+
+
+class Clock:
+    """Time that passes only while a model computes."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class TimedRunner(FakePagedRunner):
+    """A step takes 20 ms, 1 ms more for each answer, and 0.2 ms for each token of a prompt."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def step(self, chunks):
+        sizes = [len(chunk.token_ids) for chunk in chunks]
+        self.clock.now += 0.02 + sum(0.001 if size == 1 else 0.0002 * size for size in sizes)
+        return super().step(chunks)
+
+
+def endless(number, prompt):
+    one = sequence(number, prompt, limit=10_000)
+    one.stop_tokens = frozenset()
+    return one
+
+
+def test_a_prompt_of_4000_tokens_among_eight_streams_makes_no_gap_of_more_than_three_ordinary_steps():
+    clock = Clock()
+    runner = TimedRunner(clock)
+    runner.reserve(8_000)
+    loop = StepLoop(Scheduler(Limits(16, 16, step_tokens=512, kv_blocks=8_000)), runner, clock)
+    for i in range(8):
+        loop.submit(endless(i, [i] * 32))
+    for _ in range(30):
+        loop.turn(wait=False)
+    long = endless(8, range(4000))
+    loop.submit(long)
+    gaps = []
+    while not long.output:
+        before = clock.now
+        loop.turn(wait=False)
+        gaps.append(clock.now - before)
+    ordinary_s = 0.02 + 8 * 0.001
+    assert max(gaps) <= 3 * ordinary_s
+    assert len(gaps) < 4000 / 64
+
+
+def test_a_step_that_failed_and_is_run_again_counts_no_token_twice():
+    runner = FakePagedRunner()
+    runner.reserve(100)
+    loop = StepLoop(Scheduler(Limits(4, 4, 64, kv_blocks=100, has_prefix_cache=True)), runner)
+    requests = [sequence(i, [i + 1] * 30, limit=20) for i in range(3)]
+    for one in requests:
+        loop.submit(one)
+    for _ in range(60):
+        runner.trips = True
+        loop.turn(wait=False)
+    assert [one.output for one in requests] == [alone([i + 1] * 30, 20) for i in range(3)]
