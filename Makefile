@@ -19,7 +19,7 @@ help: ## List the targets
 
 setup: $(READY) ## Make the environment: .venv with everything locked (about 6 GB, torch included)
 
-$(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
+$(READY): requirements/uv.txt requirements/dev.txt pyproject.toml $(wildcard engine/modelengine_kernels/*.cpp engine/modelengine_kernels/*.h engine/modelengine_kernels/build.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed, $(PYTHON) is older; set PYTHON=python3.x"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \

@@ -25,11 +25,14 @@ TOKEN = ord("a")
 # A decode step takes this long, as on a fast GPU, and leaves the processor to others meanwhile. Without it the step
 # thread would run ahead and the server send many chunks in one go, which costs less than what users cause.
 STEP_S = 0.005
-LIMITS = Limits(max_running=64, max_waiting=256, step_tokens=512, kv_tokens=10**9)
+LIMITS = Limits(max_running=64, max_waiting=256, step_tokens=512, kv_blocks=10**8)
 
 
 class FakeRunner:
     """A step with a prompt in it takes no time, so that the time to the first chunk is all ours."""
+
+    def reserve(self, kv_blocks: int) -> None:
+        """Needs no room."""
 
     def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
         if all(chunk.start for chunk in chunks):

@@ -45,6 +45,7 @@ FULL: dict[str, Any] = {
     "runtime": {
         "device": "cpu",
         "dtype": "float32",
+        "quantization": "int8",
         "maxBatchSize": 1,
         "maxContext": 1,
         "maxQueue": 1,
@@ -259,6 +260,7 @@ ROWS = [
     a_record("runtime"),
     one_of("runtime.device", "auto", "cpu", "cuda"),
     one_of("runtime.dtype", "auto", "float32", "bfloat16", "float16"),
+    one_of("runtime.quantization", "none", "int8", "int4"),
     whole("runtime.maxBatchSize", 1, 1024),
     whole("runtime.maxContext", 0, 10_000_000),
     whole("runtime.maxQueue", 0, 100_000),

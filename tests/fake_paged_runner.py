@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelengine import errors
-from modelengine_runtime.blocks import BLOCK_TOKENS
+from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.sampling import Sampling
 from modelengine_runtime.scheduler import Chunk, Limits, Scheduler

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from modelengine_runtime import loader
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.sampling import Sampling
 from modelengine_runtime.scheduler import Limits, Scheduler
@@ -78,6 +80,12 @@ def small_model(architecture: str, seed: int = 1, **more: Any) -> PreTrainedMode
             if parameter.ndim > 1:
                 parameter.mul_(3)
     return model
+
+
+def packed(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.float32, quantization: str = "none") -> Any:
+    """The model as the loader makes it from files, with packed weights, and its runner."""
+    model.to(dtype).save_pretrained(folder)
+    return loader.read(folder, AutoConfig.from_pretrained(folder), dtype, "cpu", quantization)
 
 
 def prompts(count: int = 8) -> list[list[int]]:

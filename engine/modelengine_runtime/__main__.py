@@ -66,6 +66,7 @@ def load(settings: Settings) -> Engine:
         folder,
         device=settings.device,
         dtype=settings.dtype,
+        quantization=settings.quantization,
         max_context=settings.max_context,
         threads=settings.threads,
         progress=progress,

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-BLOCK_TOKENS = 16
+from modelengine_kernels.layout import BLOCK_TOKENS
 
 # What comes before a block: the node of the block before it or, for the first, the salt, which keeps tenants apart.
 Node = int | str

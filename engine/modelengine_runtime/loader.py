@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from modelengine.errors import ModelLoadError
-from modelengine_runtime import machine, prepacked, runner
+from modelengine_kernels import library
+from modelengine_runtime import fusing, machine, packing, runner
+from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.text import Decode
 
@@ -21,6 +25,8 @@ DEFAULT_CONTEXT = 4096
 # Below this, a second thread costs more in waiting for each other than it computes: a step of the demo model takes
 # 4 ms on one thread, and where the other core is busy 30 ms on two.
 PARAMETERS_PER_THREAD = 30_000_000
+# Of all weights, in the kernels' hands.
+MOSTLY = 0.8
 
 
 def load(
@@ -28,6 +34,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantization: str = packing.NONE,
     max_context: int = 0,
     threads: int = 0,
     progress: bool = False,
@@ -42,17 +49,13 @@ def load(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = _read_weights(folder, config, choose_dtype(dtype, config, where), where)
+        model, chosen = read(folder, config, choose_dtype(dtype, config, where, quantization), where, quantization)
     except Exception as failure:  # Foreign code reading foreign files raises anything; the user needs one line.
         raise ModelLoadError(f"model folder {folder}: {_first_line(failure)}") from failure
     if not getattr(tokenizer, "chat_template", None):
         raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
-    parameters = model.num_parameters()
-    torch.set_num_threads(threads or choose_threads(parameters, machine.cpu_limit()))
-    chosen = runner.choose(model)
-    if isinstance(chosen, runner.PackedRunner) and not _speed_up(model):
-        model = _read_weights(folder, config, model.dtype, where)
-        chosen = runner.choose(model)
+    parameters = packing.parameters(model)
+    _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
     return LoadedModel(
         runner=chosen,
         tokenizer=tokenizer,
@@ -60,7 +63,7 @@ def load(
         architecture=type(model).__name__,
         parameters=parameters,
         context_length=_context_length(config, max_context),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=str(model.dtype).removeprefix("torch.") if quantization == packing.NONE else quantization,
         device=where,
         stop_tokens=_stop_tokens(model, tokenizer),
         generation_defaults=model.generation_config.to_dict(),
@@ -69,6 +72,8 @@ def load(
             if isinstance(chosen, runner.PackedRunner)
             else _estimated_kv_bytes_per_token(config, model.dtype)
         ),
+        vocabulary=int(config.get_text_config().vocab_size),
+        has_prefix_cache=isinstance(chosen, runner.PackedRunner),
     )
 
 
@@ -81,16 +86,20 @@ def choose_device(asked: str) -> str:
     return asked
 
 
-def choose_dtype(asked: str, config: Any, device: str) -> torch.dtype:
-    """`auto` is the checkpoint's own type, but for a CPU never one that it can only emulate: then float32."""
+def choose_dtype(asked: str, config: Any, device: str, quantization: str = packing.NONE) -> torch.dtype:
+    """`auto` is the checkpoint's own type, but for a CPU never one that it can only emulate: then float32. Beside
+    quantized weights it is float32, because what is left are small layers, for whose precision there is time."""
     if asked != "auto":
         # The names that settings allow are torch's own.
         named: torch.dtype = getattr(torch, asked)
         return named
-    stored: torch.dtype = getattr(config.get_text_config(), "dtype", None) or torch.float32
-    if device == "cpu" and (stored == torch.float16 or not machine.has_fast_bfloat16()):
-        return torch.float32
-    return stored
+    stored = _stored_dtype(config)
+    is_slow = stored == torch.float16 or not machine.has_fast_bfloat16()
+    return torch.float32 if device == "cpu" and (is_slow or quantization != packing.NONE) else stored
+
+
+def _stored_dtype(config: Any) -> torch.dtype:
+    return getattr(config.get_text_config(), "dtype", None) or torch.float32
 
 
 def choose_threads(parameters: int, cores: int) -> int:
@@ -98,33 +107,70 @@ def choose_threads(parameters: int, cores: int) -> int:
     return max(1, min(cores, parameters // PARAMETERS_PER_THREAD))
 
 
-def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str) -> PreTrainedModel:
-    """Raises ValueError where the files lack a weight: transformers would make up a random one, and only warn."""
+def read(
+    folder: Path, config: Any, dtype: torch.dtype, device: str, quantization: str
+) -> tuple[PreTrainedModel, Runner]:
+    """The model in the fastest form that it proves to be right in. Raises ValueError where it can't be as asked for."""
+    bits = packing.bits(device, dtype, quantization)
+    if quantization != packing.NONE and not bits:
+        raise ValueError(f"quantization {quantization!r} needs a CPU and the compiled kernels; 'none' does without")
+    if bits:
+        try:
+            model = _read_weights(folder, config, dtype, device, bits)
+            return model, _speed_up(model)
+        except NotPackable as reason:
+            if quantization != packing.NONE:
+                raise
+            log.warning("%s runs without packed weights: %s", config.model_type, reason)
+    model = _read_weights(folder, config, dtype, device)
+    return model, runner.choose(model)
+
+
+class NotPackable(ValueError):
+    """This model does something with its weights that packed ones can't."""
+
+
+def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str, bits: int = 0) -> PreTrainedModel:
+    """Packed in `bits`, or as they are for 0.
+
+    Raises ValueError where the files lack a weight: transformers would make up a random one, and only warn.
+    """
     model, report = AutoModelForCausalLM.from_pretrained(
         folder,
-        config=config,
-        dtype=dtype,
+        config=copy.deepcopy(config),
+        quantization_config=packing.Packing(bits) if bits else None,
+        # Each weight is packed from what the file has: a conversion before would only take memory.
+        dtype=_stored_dtype(config) if bits else dtype,
         trust_remote_code=False,
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
     )
-    missing = sorted(report["missing_keys"])
+    missing = sorted(name for name in report["missing_keys"] if not packing.is_made(name))
     if missing:
         raise ValueError(f"the weights lack {missing[0]} ({len(missing)} in all); do they belong to this config.json?")
-    loaded: PreTrainedModel = model.to(device).eval()
-    return loaded
+    loaded: PreTrainedModel = model.to(device) if not bits else nn.Module.to(model, dtype)
+    return loaded.eval()
 
 
-def _speed_up(model: PreTrainedModel) -> bool:
-    """Prepacks the linear layers where that helps. False when the model can't live with it, and is spoilt by it."""
-    if model.device.type != "cpu" or not prepacked.is_available(model.dtype):
-        return True
-    reference = runner.packed_logits(model)
-    count = prepacked.prepack(model)
-    reason = runner.why_not_packed(model, reference)
-    log.info("prepacked %d linear layers%s", count, f"; undone: {reason}" if reason else "")
-    return reason is None
+def _speed_up(model: PreTrainedModel) -> Runner:
+    """Chooses the runner of a model with packed weights, and fuses its small steps. Raises NotPackable."""
+    try:
+        chosen = runner.choose(model)
+    except Exception as failure:  # Whatever a foreign model raises over layers that are not torch's own.
+        raise NotPackable(_first_line(failure)) from failure
+    if isinstance(chosen, runner.PackedRunner):
+        before = runner.packed_logits(model)
+        fusing.fuse(model, lambda: runner.packed_logits(model))
+        if reason := runner.why_not_packed(model, before):
+            raise NotPackable(f"fused, {reason}")
+    return chosen
+
+
+def _use_threads(count: int, packed_share: float) -> None:
+    """For the kernels. For torch one, unless much is left for it to do: its idle threads would be in the way."""
+    library.set_threads(count)
+    torch.set_num_threads(1 if packed_share > MOSTLY else count)
 
 
 def _context_length(config: Any, max_context: int) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelengine import errors
-from modelengine_runtime.blocks import BLOCK_TOKENS, BlockPool, blocks_for
+from modelengine_kernels.layout import BLOCK_TOKENS
+from modelengine_runtime.blocks import BlockPool, blocks_for
 from modelengine_runtime.sequence import ChatSequence, Status
 
 

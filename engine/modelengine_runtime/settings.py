@@ -10,6 +10,7 @@ from modelengine import env as read
 from modelengine.flows import HOST_VARIABLE
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Settings:
     nameserver: str
     device: str
     dtype: str
+    quantization: str
     max_batch_size: int
     max_context: int
     max_queue: int
@@ -47,6 +49,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         nameserver=_nameserver(env),
         device=read.text(env, "MODELENGINE_DEVICE", "auto"),
         dtype=read.choice(env, "MODELENGINE_DTYPE", "auto", DTYPES),
+        quantization=read.choice(env, "MODELENGINE_QUANTIZATION", "none", QUANTIZATIONS),
         max_batch_size=read.integer(env, "MODELENGINE_MAX_BATCH_SIZE", 32, at_least=1, at_most=1024),
         max_context=read.integer(env, "MODELENGINE_MAX_CONTEXT", 0, at_least=0, at_most=10_000_000),
         max_queue=read.integer(env, "MODELENGINE_MAX_QUEUE", 256, at_least=0, at_most=100_000),

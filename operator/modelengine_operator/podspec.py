@@ -89,6 +89,7 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
         "MODELENGINE_LISTEN_PORT": str(kinds.ENGINE_PORT),
         "MODELENGINE_DEVICE": runtime.device,
         "MODELENGINE_DTYPE": runtime.dtype,
+        "MODELENGINE_QUANTIZATION": runtime.quantization,
         "MODELENGINE_MAX_BATCH_SIZE": str(runtime.max_batch_size),
         "MODELENGINE_MAX_CONTEXT": str(runtime.max_context),
         "MODELENGINE_MAX_QUEUE": str(runtime.max_queue),

@@ -2,8 +2,9 @@
 
 import pytest
 
-from modelengine_runtime import loader, runner
-from small_models import PACKED, SEQUENTIAL, answers, generate, prompts, small_model
+from modelengine_kernels import attention, library
+from modelengine_runtime import packing, runner
+from small_models import PACKED, SEQUENTIAL, answers, generate, packed, prompts, small_model
 
 LENGTH = 24
 
@@ -18,12 +19,23 @@ def test_the_fast_path_says_what_generate_says_alone_and_with_seven_others(archi
     assert answers(chosen, prompts()[:1], LENGTH) == expected[:1]
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "llama", "phi", "qwen3_moe"])
-def test_prepacked_layers_change_no_token(architecture):
+@pytest.mark.parametrize("architecture", [*PACKED, "stablelm"])
+def test_packed_weights_and_fused_steps_change_no_token(architecture, tmp_path):
+    model = small_model(architecture)
+    expected = [generate(model, prompt, LENGTH) for prompt in prompts()]
+    read, chosen = packed(model, tmp_path)
+    assert packing.packed_share(read) > 0
+    assert answers(chosen, prompts(), LENGTH) == expected
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_without_the_kernels_torch_says_the_same(architecture, monkeypatch):
+    monkeypatch.setattr(library, "load", lambda: None)
+    monkeypatch.setattr(attention, "load", lambda: None)
     model = small_model(architecture)
     expected = [generate(model, prompt, LENGTH) for prompt in prompts()]
     chosen = runner.choose(model)
-    assert loader._speed_up(model)
+    assert isinstance(chosen, runner.PackedRunner)
     assert answers(chosen, prompts(), LENGTH) == expected
 
 

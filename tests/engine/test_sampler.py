@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.generation import logits_process
 
-from modelengine_runtime import loader, packed_attention, runner
+from modelengine_runtime import paged_attention, runner
 from modelengine_runtime.sampler import sample
 from modelengine_runtime.sampling import Sampling
 from small_models import answers, prompts, small_model
@@ -23,9 +23,9 @@ def drawn(sampling, prompt=(), output=(), logits=LOGITS):
     return {token: count / DRAWS for token, count in sorted(counts.items())}
 
 
-def packed(model):
-    """The model set to our attention, as `runner.choose` leaves it."""
-    model.set_attn_implementation(packed_attention.NAME)
+def with_our_attention(model):
+    """As `runner.choose` leaves it."""
+    model.set_attn_implementation(paged_attention.NAME)
     return model
 
 
@@ -104,21 +104,7 @@ def test_scores_that_are_no_numbers_are_an_error_not_a_token(bad):
     model = small_model("llama")
     model.lm_head.weight.data[7] = bad
     with pytest.raises(FloatingPointError):
-        answers(runner.PackedRunner(packed(model)), prompts(2), 4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_seeded_answer_is_the_same_alone_and_with_seven_others(dtype):
-    model = small_model("qwen3").to(dtype)
-    chosen = runner.choose(model)
-    assert loader._speed_up(model)
-    samplings = [Sampling(temperature=1.0, top_p=0.9, seed=100 + i) for i in range(8)]
-    together = answers(chosen, prompts(), 40, samplings)
-    alone = [
-        answers(chosen, [prompt], 40, [sampling])[0] for prompt, sampling in zip(prompts(), samplings, strict=True)
-    ]
-    assert together == alone
-    assert len({tuple(answer) for answer in together}) == 8
+        answers(runner.PackedRunner(with_our_attention(model)), prompts(2), 4)
 
 
 def test_different_seeds_give_different_answers():

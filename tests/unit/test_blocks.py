@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelengine_runtime.blocks import BLOCK_TOKENS, BlockPool, blocks_for, blocks_that_fit
+from modelengine_kernels.layout import BLOCK_TOKENS
+from modelengine_runtime.blocks import BlockPool, blocks_for, blocks_that_fit
 
 
 def text(*letters):

@@ -298,11 +298,13 @@ def test_an_image_that_holds_the_model_is_mounted_read_only() -> None:
 
 def test_the_engine_is_told_how_to_run_in_words_that_it_reads() -> None:
     runtime = {"device": "cpu", "dtype": "float32", "maxBatchSize": 7, "maxContext": 8, "maxQueue": 9, "threads": 3}
+    runtime["quantization"] = "int4"
     found = env(
         engine_of(pod({"runtime": runtime, "gracePeriodSeconds": 33, "model": {"source": "demo://", "name": "n"}}))
     )
     read = runtime_settings.from_env(found)
     assert (read.device, read.dtype, read.max_batch_size, read.max_context) == ("cpu", "float32", 7, 8)
+    assert read.quantization == "int4"
     assert (read.max_queue, read.threads, read.grace_s) == (9, 3, 33)
     assert (read.model_source, read.model_name) == ("demo://", "n")
     assert (read.listen_host, read.listen_port, read.nameserver) == ("0.0.0.0", 8000, "")

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from fake_paged_runner import Company, alone
 from modelengine import errors
-from modelengine_runtime.blocks import BLOCK_TOKENS
+from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime.scheduler import Limits
 from modelengine_runtime.sequence import Status
 

@@ -266,6 +266,7 @@ def test_the_engine_takes_every_bound_and_default_of_the_runtime() -> None:
             with pytest.raises(InvalidRequest):
                 runtime_settings.from_env({f"MODELENGINE_{variable}": str(value)})
     assert typing.get_args(field_called(Runtime, "dtype").annotation) == runtime_settings.DTYPES
+    assert typing.get_args(field_called(Runtime, "quantization").annotation) == runtime_settings.QUANTIZATIONS
 
 
 @pytest.mark.parametrize(

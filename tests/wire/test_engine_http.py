@@ -25,7 +25,7 @@ from modelengine_runtime.lifecycle import Lifecycle, warm_up
 from modelengine_runtime.scheduler import Limits
 from servers import running
 
-LIMITS = Limits(max_running=8, max_waiting=4, step_tokens=64, kv_tokens=100_000)
+LIMITS = Limits(max_running=8, max_waiting=4, step_tokens=64, kv_blocks=6_000)
 
 
 class DirectClient(Client):
@@ -200,7 +200,7 @@ def test_a_request_that_breaks_the_model_fails_alone(client, runner):
 
 def test_a_full_engine_is_busy_and_says_when_to_come_again(runner):
     runner.pause_s = 0.02
-    with serving_engine(runner, Limits(1, 0, 64, 100_000)) as port, DirectClient(f"127.0.0.1:{port}") as client:
+    with serving_engine(runner, Limits(1, 0, 64, 6_000)) as port, DirectClient(f"127.0.0.1:{port}") as client:
         stream = client.chat("hello", stream=True, max_new_tokens=500)
         next(stream)
         with pytest.raises(errors.Busy) as busy:
@@ -253,7 +253,7 @@ def test_an_engine_whose_template_breaks_says_so_and_does_not_stay_half_made(run
         raise AttributeError("a foreign mistake")
 
     model = dataclasses.replace(fake_model(runner), tokenizer=SimpleNamespace(apply_chat_template=broken))
-    engine = Engine(model, Limits(max_running=1, max_waiting=1, step_tokens=8, kv_tokens=1000))
+    engine = Engine(model, Limits(max_running=1, max_waiting=1, step_tokens=8, kv_blocks=100))
     with pytest.raises(errors.ModelLoadError, match="'fake' is loaded but can't answer: a foreign mistake"):
         asyncio.run(warm_up(engine, "fake"))
     engine.stop()

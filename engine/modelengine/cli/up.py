@@ -26,6 +26,7 @@ class Wanted:
     engines: int = 1
     device: str | None = None
     dtype: str | None = None
+    quantization: str | None = None
     max_batch_size: int | None = None
     max_context: int | None = None
     grace_s: float = 30.0
@@ -49,6 +50,7 @@ def up(
     engines: Annotated[int, typer.Option(min=0, max=64, help="Replicas of the name; 0: only the name server.")] = 1,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="none, int8 or int4: narrow weights, on a CPU.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated at the same time.")] = None,
     max_context: Annotated[int | None, typer.Option(min=0, help="Tokens of prompt and answer together.")] = None,
     grace_s: Annotated[float, typer.Option(min=0, help="How long open answers may go on when stopping.")] = 30.0,
@@ -64,6 +66,7 @@ def up(
         engines=engines,
         device=device,
         dtype=dtype,
+        quantization=quantization,
         max_batch_size=max_batch_size,
         max_context=max_context,
         grace_s=grace_s,
@@ -109,6 +112,7 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
         # Nobody can dial "every interface": clients are told this machine's own address.
         MODELENGINE_DEVICE=wanted.device,
         MODELENGINE_DTYPE=wanted.dtype,
+        MODELENGINE_QUANTIZATION=wanted.quantization,
         MODELENGINE_MAX_BATCH_SIZE=wanted.max_batch_size,
         MODELENGINE_MAX_CONTEXT=wanted.max_context,
         MODELENGINE_GRACE_S=wanted.grace_s,

@@ -24,6 +24,8 @@ from .binaries import Say
 SUITE = "bookworm"
 # What a base needs: Python, and the one library that torch does not bring.
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
+# What makes the engine's kernels needs besides.
+COMPILER_PACKAGES = (*PACKAGES, "g++")
 _UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _STORE = places.CACHE / "buildah"
 # Where the machine's certificates and package cache are seen in a build; neither becomes part of an image.
@@ -35,8 +37,9 @@ _MOST = 150
 @dataclass(frozen=True)
 class Image:
     name: str
-    # A Dockerfile of the repository; without one the image is what `context` of `_bases` makes.
+    # A Dockerfile of the repository; without one the image is made of Debian packages, or of one binary.
     dockerfile: str = ""
+    packages: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -46,19 +49,21 @@ class Image:
         """Names what it is made from."""
         if self.name == "pause":
             return places.fingerprint([], str(binaries.PAUSE.folder))
-        base = places.fingerprint([], SUITE, *PACKAGES, *_UNREAD)
         if not self.dockerfile:
-            return base
+            return places.fingerprint([], SUITE, *self.packages, *_UNREAD)
         sources = [path for folder in ("engine", "operator") for path in (places.ROOT / folder).rglob("*")]
         single = [places.ROOT / name for name in (".dockerignore", "pyproject.toml", "README.md", "LICENSE")]
         files = [*sources, *single, *(places.ROOT / "requirements").iterdir()]
-        paths = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+        made = {"__pycache__", ".so"}
+        paths = [path for path in files if path.is_file() and not made & {*path.parts, path.suffix}]
         names = [str(path.relative_to(places.ROOT)) for path in sorted(paths)]
-        return places.fingerprint(paths, base, self.dockerfile, *names)
+        return places.fingerprint(paths, BASE.key(), COMPILER.key(), self.dockerfile, *names)
 
 
 PAUSE = Image("pause")
-BASE = Image("base")
+BASE = Image("base", packages=PACKAGES)
+# No node needs it.
+COMPILER = Image("compiler", packages=COMPILER_PACKAGES)
 OPERATOR = Image("operator", "operator/Dockerfile")
 ENGINE = Image("engine", "engine/Dockerfile")
 ALL = (PAUSE, BASE, OPERATOR, ENGINE)
@@ -71,12 +76,12 @@ def prepare(folder: Path, store: Path, say: Say = print) -> None:
     old = [(image, key) for image in ALL if loaded.get(image.name) != (key := image.key())]
     if not old:
         return
-    for image, key in old:
+    for image in [COMPILER, *(image for image, _ in old)]:
         built = _STORE / f"{image.name}.key"
-        if not built.exists() or built.read_text() != key:
+        if not built.exists() or built.read_text() != image.key():
             say(f"building image {image.reference}")
             _build(image, folder)
-            built.write_text(key)
+            built.write_text(image.key())
     _tidy()
     # buildah leaves its store mounted on itself.
     subprocess.run(["umount", str(_STORE / "store" / "overlay")], check=False, capture_output=True)
@@ -108,19 +113,19 @@ def _build(image: Image, scratch: Path) -> None:
     if image is PAUSE:
         context = binaries.find(binaries.PAUSE).parent
         _buildah_build(image.reference, context, 'FROM scratch\nCOPY pause /pause\nCMD ["/pause"]\n')
-    elif image is BASE:
-        with _debian(scratch / "base") as folder:
+    elif image.packages:
+        with _debian(scratch / image.name, image.packages) as folder:
             _buildah_build(image.reference, folder, 'FROM scratch\nADD base.tar /\nCMD ["sh"]\n')
     else:
         _buildah_build(image.reference, places.ROOT, "", "--file", image.dockerfile, *_settings())
 
 
 @contextmanager
-def _debian(folder: Path) -> Iterator[Path]:
+def _debian(folder: Path, wanted: tuple[str, ...]) -> Iterator[Path]:
     """The folder with base.tar in it: a root file system of Debian packages."""
     folder.mkdir()
     unread = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
-    packages = f"--include={','.join(PACKAGES)}"
+    packages = f"--include={','.join(wanted)}"
     argv = ["mmdebstrap", "--variant=essential", *unread, packages, SUITE, str(folder / "base.tar")]
     try:
         _run(argv)
@@ -131,7 +136,7 @@ def _debian(folder: Path) -> Iterator[Path]:
 
 def _settings() -> list[str]:
     """What the build needs of this machine: its certificates, its package index, the packages that it already has."""
-    words = [f"--build-arg=BASE={BASE.reference}"]
+    words = [f"--build-arg=BASE={BASE.reference}", f"--build-arg=COMPILER={COMPILER.reference}"]
     words += [f"--build-arg={name}" for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX") if os.environ.get(name)]
     if bundle := os.environ.get("SSL_CERT_FILE"):
         words += [f"--build-arg={name}={_CERTIFICATES}" for name in ("SSL_CERT_FILE", "PIP_CERT")]

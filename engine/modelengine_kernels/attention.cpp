@@ -1,0 +1,316 @@
+// Causal attention over a paged cache, in an order of arithmetic that depends on a query's position alone.
+//
+// A query's keys are taken in steps of 64 from a multiple of 64 on, within partitions of 512 whose results are merged in
+// order. Each query runs through exactly the same operations whether it is alone (decode) or one of many (prefill),
+// whatever else is in the batch and however many threads there are. Rows of the same sequence and key head share what
+// is loaded, nothing else. Softmax is the online one of Milakov and Gimelshein (2018); splitting long contexts follows
+// Flash-Decoding (Dao et al. 2023).
+//
+// Layouts, per layer: keys [blocks][kv_heads][head_dim][16], values [blocks][kv_heads][16][value_dim], so that a load
+// is 16 tokens of one dimension of the keys, and 16 dimensions of one token of the values.
+
+#include <algorithm>
+#include <vector>
+
+#include "pool.h"
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t BLOCK = 16;
+constexpr int64_t STEP_BLOCKS = 4;
+constexpr int64_t STEP = BLOCK * STEP_BLOCKS;
+constexpr int64_t PARTITION = 512;
+constexpr int64_t ROWS = 4;
+constexpr int64_t MAX_VALUE_VECTORS = 16;  // value_dim at most 256
+
+struct Shape {
+    int64_t heads, kv_heads, head_dim, value_dim;
+    int64_t window;  // 0: none
+    float scale, softcap;  // softcap 0: none
+};
+
+struct Sequence {
+    int64_t begin, count, start;  // rows begin..begin+count of the batch stand at positions from start
+    const int32_t* blocks;
+};
+
+// What one row has gathered so far: the largest score, the sum of the weights, and the weighted values.
+struct Partial {
+    float largest, sum;
+    vec16 values[MAX_VALUE_VECTORS];
+};
+
+template <typename KV>
+struct Cache {
+    KV* keys;
+    KV* values;
+};
+
+inline vec16 softcapped(vec16 scores, float cap) {
+    // tanh(x) = 1 - 2 / (exp(2x) + 1)
+    const vec16 e = exp16(scores * splat(2.0f / cap));
+    return splat(cap) * (splat(1.0f) - splat(2.0f) / (e + splat(1.0f)));
+}
+
+// One step: up to 64 keys of the sequence from position `first` on, for N rows. A row sees the positions from its
+// `from` up to its `position`.
+template <int N, typename KV>
+inline void attend_step(const Shape& shape, const Cache<KV>& cache, const Sequence& sequence, int64_t kv_head,
+                        int64_t first, int64_t last, const float* const* queries, const int64_t* positions,
+                        Partial* partials) {
+    const KV* keys[STEP_BLOCKS];
+    const int64_t last_block = last / BLOCK;
+    for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+        // Past the end the last block stands in; its scores are masked below.
+        const int64_t block = sequence.blocks[std::min(first / BLOCK + b, last_block)];
+        keys[b] = cache.keys + (block * shape.kv_heads + kv_head) * shape.head_dim * BLOCK;
+    }
+    vec16 scores[N][STEP_BLOCKS] = {};
+    for (int64_t d = 0; d < shape.head_dim; ++d) {
+        vec16 k[STEP_BLOCKS];
+        for (int b = 0; b < STEP_BLOCKS; ++b) k[b] = load16(keys[b] + d * BLOCK);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const vec16 q = splat(queries[n][d]);
+            for (int64_t b = 0; b < STEP_BLOCKS; ++b) scores[n][b] += q * k[b];
+        }
+    }
+    alignas(64) float weights[N][STEP];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+        const int64_t from = shape.window ? std::max<int64_t>(0, positions[n] - shape.window + 1) : 0;
+        vec16 most = splat(-INFINITY);
+        for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+            vec16 s = scores[n][b] * splat(shape.scale);
+            if (shape.softcap > 0) s = softcapped(s, shape.softcap);
+            const int64_t at = first + b * BLOCK;
+            if (at < from || at + BLOCK - 1 > positions[n]) {
+                const ivec16 place = iota16() + static_cast<int32_t>(at);
+                const ivec16 seen = (place >= static_cast<int32_t>(from)) & (place <= static_cast<int32_t>(positions[n]));
+                s = seen ? s : splat(-INFINITY);
+            }
+            scores[n][b] = s;
+            most = max16(most, s);
+        }
+        Partial& partial = partials[n];
+        const float largest = std::max(partial.largest, highest(most));
+        const vec16 base = splat(largest == -INFINITY ? 0.0f : largest);
+        const float shrink = exp16(splat(partial.largest) - base)[0];
+        vec16 sum = {};
+        for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+            const vec16 w = exp16(scores[n][b] - base);
+            sum += w;
+            store16(weights[n] + b * BLOCK, w);
+        }
+        partial.largest = largest;
+        partial.sum = partial.sum * shrink + total(sum);
+        for (int64_t v = 0; v < shape.value_dim / 16; ++v) partial.values[v] *= splat(shrink);
+    }
+    const int64_t tokens = std::min(STEP, last - first + 1);
+    for (int64_t v = 0; v < shape.value_dim / 16; v += 4) {
+        const int64_t wide = std::min<int64_t>(4, shape.value_dim / 16 - v);
+        vec16 sums[N][4];
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n)
+            for (int64_t i = 0; i < 4; ++i) sums[n][i] = i < wide ? partials[n].values[v + i] : splat(0.0f);
+        for (int64_t b = 0; b * BLOCK < tokens; ++b) {
+            const int64_t block = sequence.blocks[first / BLOCK + b];
+            const KV* values = cache.values + ((block * shape.kv_heads + kv_head) * BLOCK) * shape.value_dim + v * 16;
+            const int64_t here = std::min(BLOCK, tokens - b * BLOCK);
+            if (wide == 4) {
+                for (int64_t t = 0; t < here; ++t, values += shape.value_dim) {
+                    const vec16 x0 = load16(values), x1 = load16(values + 16);
+                    const vec16 x2 = load16(values + 32), x3 = load16(values + 48);
+#pragma GCC unroll 8
+                    for (int n = 0; n < N; ++n) {
+                        const vec16 w = splat(weights[n][b * BLOCK + t]);
+                        sums[n][0] += w * x0;
+                        sums[n][1] += w * x1;
+                        sums[n][2] += w * x2;
+                        sums[n][3] += w * x3;
+                    }
+                }
+            } else {
+                for (int64_t t = 0; t < here; ++t, values += shape.value_dim)
+#pragma GCC unroll 8
+                    for (int n = 0; n < N; ++n)
+                        for (int64_t i = 0; i < wide; ++i)
+                            sums[n][i] += splat(weights[n][b * BLOCK + t]) * load16(values + i * 16);
+            }
+        }
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n)
+            for (int64_t i = 0; i < wide; ++i) partials[n].values[v + i] = sums[n][i];
+    }
+}
+
+template <typename KV>
+inline void attend_rows(int64_t rows, const Shape& shape, const Cache<KV>& cache, const Sequence& sequence,
+                        int64_t kv_head, int64_t first, int64_t last, const float* const* queries,
+                        const int64_t* positions, Partial* partials) {
+    switch (rows) {
+        case 1: attend_step<1>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
+        case 2: attend_step<2>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
+        case 3: attend_step<3>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
+        default: attend_step<4>(shape, cache, sequence, kv_head, first, last, queries, positions, partials);
+    }
+}
+
+void clear(Partial& partial) {
+    partial.largest = -INFINITY;
+    partial.sum = 0;
+    for (auto& v : partial.values) v = splat(0.0f);
+}
+
+void merge(Partial& into, const Partial& other, int64_t vectors) {
+    const float largest = std::max(into.largest, other.largest);
+    const vec16 base = splat(largest == -INFINITY ? 0.0f : largest);
+    const float a = exp16(splat(into.largest) - base)[0], b = exp16(splat(other.largest) - base)[0];
+    into.largest = largest;
+    into.sum = into.sum * a + other.sum * b;
+    for (int64_t v = 0; v < vectors; ++v) into.values[v] = into.values[v] * splat(a) + other.values[v] * splat(b);
+}
+
+// Up to ROWS rows of one sequence that share a key head, over one partition of the keys or over all.
+struct Task {
+    int64_t sequence, kv_head, first_row, rows;
+    int64_t partition;  // -1: all
+};
+
+template <typename T, typename KV>
+void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV>& cache, const Shape& shape,
+            const std::vector<Sequence>& sequences, int threads) {
+    const int64_t group = shape.heads / shape.kv_heads, vectors = shape.value_dim / 16;
+    std::vector<Task> tasks;
+    for (size_t s = 0; s < sequences.size(); ++s)
+        for (int64_t h = 0; h < shape.kv_heads; ++h)
+            for (int64_t row = 0; row < sequences[s].count * group; row += ROWS)
+                tasks.push_back({static_cast<int64_t>(s), h, row, std::min(ROWS, sequences[s].count * group - row), -1});
+    // Row r of a sequence and key head is query r / group, head r % group of the group.
+    auto position = [&](const Task& t, int64_t n) { return sequences[t.sequence].start + (t.first_row + n) / group; };
+    auto first_of = [&](const Task& t) {
+        const int64_t p = position(t, 0);
+        return shape.window ? std::max<int64_t>(0, p - shape.window + 1) / STEP * STEP : 0;
+    };
+    auto run = [&](const Task& t, int64_t partition, const float* const* queries, const int64_t* positions,
+                   Partial* partials) {
+        const int64_t last = positions[t.rows - 1];
+        int64_t first = std::max(first_of(t), partition * PARTITION);
+        const int64_t end = std::min(last, (partition + 1) * PARTITION - 1);
+        for (int64_t n = 0; n < t.rows; ++n) clear(partials[n]);
+        for (; first <= end; first += STEP)
+            attend_rows(t.rows, shape, cache, sequences[t.sequence], t.kv_head, first, std::min(end, last), queries,
+                        positions, partials);
+    };
+    auto read = [&](const Task& t, const float** queries, int64_t* positions) {
+        static thread_local std::vector<float> space;
+        space.resize(ROWS * shape.head_dim);
+        for (int64_t n = 0; n < t.rows; ++n) {
+            const int64_t row = sequences[t.sequence].begin + (t.first_row + n) / group;
+            const int64_t head = t.kv_head * group + (t.first_row + n) % group;
+            const T* from = query + row * query_strides[0] + head * query_strides[1];
+            for (int64_t d = 0; d < shape.head_dim; ++d) space[n * shape.head_dim + d] = as_float(from[d]);
+            queries[n] = space.data() + n * shape.head_dim;
+            positions[n] = position(t, n);
+        }
+    };
+    auto write = [&](const Task& t, Partial* partials) {
+        for (int64_t n = 0; n < t.rows; ++n) {
+            const int64_t row = sequences[t.sequence].begin + (t.first_row + n) / group;
+            const int64_t head = t.kv_head * group + (t.first_row + n) % group;
+            T* to = out + (row * shape.heads + head) * shape.value_dim;
+            const vec16 sum = splat(partials[n].sum);
+            for (int64_t v = 0; v < vectors; ++v) store16(to + v * 16, partials[n].values[v] / sum);
+        }
+    };
+
+    // Few rows over long contexts, as one answer at a time on many cores: partitions side by side.
+    std::vector<Task> pieces;
+    if (static_cast<int64_t>(tasks.size()) < 2 * threads)
+        for (const Task& t : tasks)
+            for (int64_t p = first_of(t) / PARTITION; p <= position(t, t.rows - 1) / PARTITION; ++p)
+                pieces.push_back({t.sequence, t.kv_head, t.first_row, t.rows, p});
+    if (pieces.size() <= tasks.size()) {
+        parallel_for(threads, static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+            const Task& t = tasks[i];
+            const float* queries[ROWS];
+            int64_t positions[ROWS];
+            Partial all[ROWS], part[ROWS];
+            read(t, queries, positions);
+            for (int64_t n = 0; n < t.rows; ++n) clear(all[n]);
+            for (int64_t p = first_of(t) / PARTITION; p <= positions[t.rows - 1] / PARTITION; ++p) {
+                run(t, p, queries, positions, part);
+                for (int64_t n = 0; n < t.rows; ++n) merge(all[n], part[n], vectors);
+            }
+            write(t, all);
+        });
+        return;
+    }
+    std::vector<Partial> parts(pieces.size() * ROWS);
+    parallel_for(threads, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+        const float* queries[ROWS];
+        int64_t positions[ROWS];
+        read(pieces[i], queries, positions);
+        run(pieces[i], pieces[i].partition, queries, positions, &parts[i * ROWS]);
+    });
+    for (size_t i = 0; i < pieces.size();) {
+        Partial all[ROWS];
+        const Task& t = pieces[i];
+        for (int64_t n = 0; n < t.rows; ++n) clear(all[n]);
+        size_t end = i;
+        for (; end < pieces.size() && pieces[end].sequence == t.sequence && pieces[end].kv_head == t.kv_head &&
+               pieces[end].first_row == t.first_row; ++end)
+            for (int64_t n = 0; n < t.rows; ++n) merge(all[n], parts[end * ROWS + n], vectors);
+        write(t, all);
+        i = end;
+    }
+}
+
+template <typename T, typename KV>
+void store(const T* key, const int64_t* key_strides, const T* value, const int64_t* value_strides,
+           const Cache<KV>& cache, const Shape& shape, const std::vector<Sequence>& sequences) {
+    for (const Sequence& sequence : sequences)
+        for (int64_t i = 0; i < sequence.count; ++i) {
+            const int64_t position = sequence.start + i, row = sequence.begin + i, slot = position % BLOCK;
+            const int64_t block = sequence.blocks[position / BLOCK];
+            for (int64_t h = 0; h < shape.kv_heads; ++h) {
+                const int64_t page = block * shape.kv_heads + h;
+                const T* k = key + row * key_strides[0] + h * key_strides[1];
+                const T* v = value + row * value_strides[0] + h * value_strides[1];
+                KV* keys = cache.keys + page * shape.head_dim * BLOCK + slot;
+                KV* values = cache.values + (page * BLOCK + slot) * shape.value_dim;
+                for (int64_t d = 0; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(as_float(k[d]));
+                for (int64_t d = 0; d < shape.value_dim; ++d) values[d] = to<KV>(as_float(v[d]));
+            }
+        }
+}
+
+template <typename T, typename KV>
+void store_and_attend(const void* const* tensors, const int64_t* strides, const Shape& shape,
+                      const std::vector<Sequence>& sequences, int threads) {
+    const Cache<KV> cache{static_cast<KV*>(const_cast<void*>(tensors[4])), static_cast<KV*>(const_cast<void*>(tensors[5]))};
+    store(static_cast<const T*>(tensors[1]), strides + 2, static_cast<const T*>(tensors[2]), strides + 4, cache, shape,
+          sequences);
+    attend(static_cast<const T*>(tensors[0]), strides, static_cast<T*>(const_cast<void*>(tensors[3])), cache, shape,
+           sequences, threads);
+}
+
+}  // namespace
+
+// tensors: query, key, value, out, key cache, value cache. strides: of rows and of heads, in elements, of query, key and
+// value; the last dimension is dense. sizes: heads, kv_heads, head_dim, value_dim, window. plan: for each sequence
+// begin, count, start, and where in `blocks` its table begins. Types: 0 float32, 1 bfloat16.
+extern "C" void me_attention(const void* const* tensors, const int64_t* strides, const int64_t* sizes, float scale,
+                             float softcap, const int32_t* plan, int64_t sequences, const int32_t* blocks, int type,
+                             int cache_type, int threads) {
+    const Shape shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], scale, softcap};
+    std::vector<Sequence> all;
+    all.reserve(sequences);
+    for (int64_t s = 0; s < sequences; ++s)
+        all.push_back({plan[4 * s], plan[4 * s + 1], plan[4 * s + 2], blocks + plan[4 * s + 3]});
+    if (type == 0 && cache_type == 0) store_and_attend<float, float>(tensors, strides, shape, all, threads);
+    if (type == 0 && cache_type == 1) store_and_attend<float, bfloat>(tensors, strides, shape, all, threads);
+    if (type == 1 && cache_type == 0) store_and_attend<bfloat, float>(tensors, strides, shape, all, threads);
+    if (type == 1 && cache_type == 1) store_and_attend<bfloat, bfloat>(tensors, strides, shape, all, threads);
+}

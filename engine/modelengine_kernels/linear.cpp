@@ -1,0 +1,479 @@
+// Linear layers over weights in 32, 16, 8 or 4 bits, whose rows never depend on the rows beside them nor on threads.
+//
+// 32 and 16 bits: products are summed in the order of the inputs. 8 and 4 bits: activations are quantized row by row,
+// so a row's scale is its own, and sums of integers are exact in any order. Those weights are symmetric per output
+// channel (8 bit) or per group of 32 inputs (4 bit), stored as unsigned numbers (w + 128, w + 8), which is what the dot
+// product instructions want; the row's sum takes the offset out again.
+//
+// Layout: tiles of 64 output channels. 32 bit: [tile][input][64]; 16 bit: [tile][input / 2][64][2]; 8 bit:
+// [tile][input / 4][64][4]; 4 bit: [tile][input / 8][64][4], a byte's low half the first four inputs of the eight and its
+// high half the others. Scales: [tile][64], 4 bit [tile][group][64], else none. Inputs are padded to a multiple of 32.
+
+#include <algorithm>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "pool.h"
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t TILE = 64;
+constexpr int64_t VECTORS = TILE / 16;
+constexpr int64_t GROUP = 32;
+// Below this many numbers a second thread costs more than it helps.
+constexpr int64_t ALONE = 1 << 15;
+#if defined(__AVX512VNNI__)
+constexpr int ROWS = 6;  // 24 sums, 4 vectors of weights and one of a row fill the registers
+#else
+constexpr int ROWS = 2;
+#endif
+
+typedef uint8_t bytes64 __attribute__((vector_size(64)));
+
+inline __attribute__((always_inline)) bytes64 load64(const uint8_t* from) {
+    bytes64 x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+// For each of 16 channels: sum + its four unsigned weights times the four signed activations in `x`.
+inline __attribute__((always_inline)) ivec16 dot4(ivec16 sum, bytes64 weights, int32_t x) {
+#if defined(__AVX512VNNI__)
+    return (ivec16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
+#elif defined(__AVX2__)
+    // In 16 bits: the instruction for bytes would saturate.
+    const __m256i xs = _mm256_cvtepi8_epi16(_mm_set1_epi32(x));
+    __m256i halves[2], sums[2];
+    std::memcpy(halves, &weights, sizeof halves);
+    std::memcpy(sums, &sum, sizeof sums);
+    for (int i = 0; i < 2; ++i) {
+        const __m256i low = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(halves[i])), xs);
+        const __m256i high = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_extracti128_si256(halves[i], 1)), xs);
+        const __m256i pairs = _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8);
+        sums[i] = _mm256_add_epi32(sums[i], pairs);
+    }
+    std::memcpy(&sum, sums, sizeof sums);
+    return sum;
+#else
+    for (int i = 0; i < 16; ++i)
+        for (int j = 0; j < 4; ++j) sum[i] += weights[4 * i + j] * static_cast<int8_t>(x >> (8 * j));
+    return sum;
+#endif
+}
+
+inline __attribute__((always_inline)) int32_t four(const int8_t* from) {
+    int32_t x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+// Rows of activations in 8 bits. `sums` has the sum of each group of 32, `offsets` 128 times the sum of each row.
+struct Rows {
+    int64_t inputs;  // padded to whole groups
+    std::vector<int8_t> values;
+    std::vector<float> scales;
+    std::vector<int32_t> offsets, sums;
+
+    Rows(int64_t rows, int64_t inputs)
+        : inputs((inputs + GROUP - 1) / GROUP * GROUP), values(rows * this->inputs), scales(rows), offsets(rows),
+          sums(rows * this->inputs / GROUP) {}
+};
+
+template <typename T>
+void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
+    vec16 most = {};
+    const int64_t whole = inputs / 16 * 16;
+    for (int64_t i = 0; i < whole; i += 16) {
+        const vec16 v = load16(x + i);
+        most = max16(most, v < splat(0.0f) ? -v : v);
+    }
+    float largest = highest(most);
+    bool is_finite = true;
+    for (int64_t i = whole; i < inputs; ++i) largest = std::max(largest, std::fabs(as_float(x[i])));
+    // The maximum overlooks a NaN, a sum does not.
+    vec16 check = {};
+    for (int64_t i = 0; i < whole; i += 16) check += load16(x + i) * splat(0.0f);
+    float checked = total(check);
+    for (int64_t i = whole; i < inputs; ++i) checked += as_float(x[i]) * 0.0f;
+    is_finite = checked == 0.0f;
+    int8_t* to = rows.values.data() + row * rows.inputs;
+    const float inverse = is_finite && largest > 0 ? 127.0f / largest : 0.0f;
+    if (!is_finite) {
+        std::fill(to, to + rows.inputs, 0);
+    } else {
+        const vec16 shifter = splat(12582912.0f), factor = splat(inverse);
+        for (int64_t i = 0; i < whole; i += 16) {
+            const vec16 v = (load16(x + i) * factor + shifter) - shifter;
+            const ivec16 n = __builtin_convertvector(v, ivec16);
+            typedef int8_t qvec16 __attribute__((vector_size(16)));
+            const qvec16 q = __builtin_convertvector(n, qvec16);
+            std::memcpy(to + i, &q, sizeof q);
+        }
+        for (int64_t i = whole; i < inputs; ++i)
+            to[i] = static_cast<int8_t>((as_float(x[i]) * inverse + 12582912.0f) - 12582912.0f);
+        std::fill(to + inputs, to + rows.inputs, 0);
+    }
+    // A row that is no numbers gives a row that is none, and harms no other.
+    rows.scales[row] = is_finite ? largest / 127.0f : NAN;
+    int32_t all = 0;
+    for (int64_t g = 0; g < rows.inputs / GROUP; ++g) {
+        int32_t sum = 0;
+        for (int64_t i = 0; i < GROUP; ++i) sum += to[g * GROUP + i];
+        rows.sums[row * (rows.inputs / GROUP) + g] = sum;
+        all += sum;
+    }
+    rows.offsets[row] = all * 128;
+}
+
+template <typename T>
+struct Target {
+    T* to;
+    int64_t outputs;
+    const float* bias;
+
+    // 16 channels from `channel` on, of one row.
+    inline __attribute__((always_inline)) void put(int64_t row, int64_t channel, vec16 value) const {
+        if (channel >= outputs) return;
+        const int64_t here = std::min<int64_t>(16, outputs - channel);
+        T* at = to + row * outputs + channel;
+        if (here == 16) {
+            if (bias) value += load16(bias + channel);
+            store16(at, value);
+        } else {
+            for (int64_t i = 0; i < here; ++i) at[i] = ::to<T>(value[i] + (bias ? bias[channel + i] : 0.0f));
+        }
+    }
+};
+
+template <int N, typename T>
+inline void tile8(const uint8_t* weights, const float* scales, const Rows& rows, int64_t inputs4, int64_t first,
+                  int64_t tile, const Target<T>& target) {
+    ivec16 sums[N][VECTORS] = {};
+    const int8_t* x = rows.values.data() + first * rows.inputs;
+    for (int64_t k = 0; k < inputs4; ++k, weights += TILE * 4) {
+        bytes64 w[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) w[v] = load64(weights + v * 64);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const int32_t four_inputs = four(x + n * rows.inputs + k * 4);
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) sums[n][v] = dot4(sums[n][v], w[v], four_inputs);
+        }
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) {
+            const ivec16 exact = sums[n][v] - rows.offsets[first + n];
+            const vec16 scale = load16(scales + v * 16) * splat(rows.scales[first + n]);
+            target.put(first + n, tile * TILE + v * 16, __builtin_convertvector(exact, vec16) * scale);
+        }
+}
+
+template <int N, typename T>
+inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows, int64_t groups, int64_t first,
+                  int64_t tile, const Target<T>& target) {
+    vec16 results[N][VECTORS] = {};
+    const int8_t* x = rows.values.data() + first * rows.inputs;
+    const bytes64 low = (bytes64){} + 15;
+    for (int64_t g = 0; g < groups; ++g) {
+        for (int half = 0; half < VECTORS; half += 2) {
+            ivec16 sums[N][2] = {};
+            for (int64_t k = 0; k < GROUP / 8; ++k) {
+                const uint8_t* at = weights + (g * (GROUP / 8) + k) * TILE * 4 + half * 64;
+                const bytes64 a = load64(at), b = load64(at + 64);
+                const bytes64 a0 = a & low, a1 = (a >> 4), b0 = b & low, b1 = (b >> 4);
+#pragma GCC unroll 8
+                for (int n = 0; n < N; ++n) {
+                    const int8_t* here = x + n * rows.inputs + g * GROUP + k * 8;
+                    const int32_t x0 = four(here), x1 = four(here + 4);
+                    sums[n][0] = dot4(dot4(sums[n][0], a0, x0), a1, x1);
+                    sums[n][1] = dot4(dot4(sums[n][1], b0, x0), b1, x1);
+                }
+            }
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) {
+                const int32_t offset = 8 * rows.sums[(first + n) * (rows.inputs / GROUP) + g];
+#pragma GCC unroll 8
+                for (int v = 0; v < 2; ++v)
+                    results[n][half + v] += __builtin_convertvector(sums[n][v] - offset, vec16) *
+                                            load16(scales + g * TILE + (half + v) * 16);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v)
+            target.put(first + n, tile * TILE + v * 16, results[n][v] * splat(rows.scales[first + n]));
+}
+
+template <int N, typename T>
+inline void tile32(const float* weights, const float* x, int64_t inputs, int64_t first, int64_t tile,
+                   const Target<T>& target) {
+    vec16 sums[N][VECTORS] = {};
+    x += first * inputs;
+    for (int64_t k = 0; k < inputs; ++k, weights += TILE) {
+        vec16 w[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) w[v] = load16(weights + v * 16);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const vec16 value = splat(x[n * inputs + k]);
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) sums[n][v] += w[v] * value;
+        }
+    }
+    for (int n = 0; n < N; ++n)
+        for (int v = 0; v < VECTORS; ++v) target.put(first + n, tile * TILE + v * 16, sums[n][v]);
+}
+
+// For each of 16 channels: sum + its two weights times the two activations in `x`.
+inline __attribute__((always_inline)) vec16 dot2(vec16 sum, ivec16 weights, int32_t x) {
+#if defined(__AVX512BF16__)
+    return (vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(x));
+#else
+    const ivec16 xs = ivec16{} + x;
+    const ivec16 parts[4] = {weights << 16, weights & static_cast<int32_t>(0xffff0000), xs << 16,
+                             xs & static_cast<int32_t>(0xffff0000)};
+    vec16 f[4];
+    std::memcpy(f, parts, sizeof f);
+    sum += f[0] * f[2];
+    sum += f[1] * f[3];
+    return sum;
+#endif
+}
+
+template <int N, typename T>
+inline void tile16(const bfloat* weights, const bfloat* x, int64_t inputs, int64_t first, int64_t tile,
+                   const Target<T>& target) {
+    vec16 sums[N][VECTORS] = {};
+    x += first * inputs;
+    const auto add = [&](const bfloat* at, const auto& pair_of) __attribute__((always_inline)) {
+        ivec16 w[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) std::memcpy(&w[v], at + v * 32, sizeof w[v]);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const int32_t pair = pair_of(x + n * inputs);
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) sums[n][v] = dot2(sums[n][v], w[v], pair);
+        }
+    };
+    for (int64_t k = 0; k + 1 < inputs; k += 2)
+        add(weights + k * TILE, [k](const bfloat* row) {
+            int32_t pair;
+            std::memcpy(&pair, row + k, sizeof pair);
+            return pair;
+        });
+    if (inputs % 2)
+        add(weights + (inputs - 1) * TILE, [=](const bfloat* row) { return int32_t{row[inputs - 1].bits}; });
+    for (int n = 0; n < N; ++n)
+        for (int v = 0; v < VECTORS; ++v) target.put(first + n, tile * TILE + v * 16, sums[n][v]);
+}
+
+// Calls the N-row version of a function for `count` rows.
+#if defined(__AVX512VNNI__)
+#define ME_BY_ROWS(count, CALL) \
+    switch (count) {            \
+        case 1: CALL(1); break; \
+        case 2: CALL(2); break; \
+        case 3: CALL(3); break; \
+        case 4: CALL(4); break; \
+        case 5: CALL(5); break; \
+        case 6: CALL(6); break; \
+    }
+#else
+#define ME_BY_ROWS(count, CALL) \
+    switch (count) {            \
+        case 1: CALL(1); break; \
+        case 2: CALL(2); break; \
+    }
+#endif
+
+// Every tile of the outputs with every few rows. Even shares, so that no pass over a tile's weights is for one row only.
+template <typename Run>
+void over_tiles(int64_t outputs, int64_t count, int threads, Run run) {
+    const int64_t tiles = (outputs + TILE - 1) / TILE, passes = (count + ROWS - 1) / ROWS;
+    const int64_t chunks = std::min<int64_t>(tiles, threads * 8);
+    parallel_for(threads, chunks, [&](int64_t c) {
+        for (int64_t t = tiles * c / chunks; t < tiles * (c + 1) / chunks; ++t)
+            for (int64_t p = 0; p < passes; ++p) {
+                const int64_t first = count * p / passes;
+                run(t, first, count * (p + 1) / passes - first);
+            }
+    });
+}
+
+template <typename T>
+void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, const float* scales, int64_t count,
+                   int64_t inputs, int bits, int threads) {
+    Rows rows(count, inputs);
+    parallel_for(count * inputs < ALONE ? 1 : threads, count,
+                 [&](int64_t m) { quantize(x + m * inputs, inputs, rows, m); });
+    const int64_t groups = rows.inputs / GROUP, tile_scales = bits == 8 ? TILE : groups * TILE;
+    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
+        const uint8_t* w = weights + tile * rows.inputs * TILE * bits / 8;
+        const float* s = scales + tile * tile_scales;
+#define ME_TILE8(N) tile8<N>(w, s, rows, rows.inputs / 4, first, tile, target)
+#define ME_TILE4(N) tile4<N>(w, s, rows, groups, first, tile, target)
+        if (bits == 8) {
+            ME_BY_ROWS(n, ME_TILE8)
+        } else {
+            ME_BY_ROWS(n, ME_TILE4)
+        }
+    });
+}
+
+// The weights are of the same type as the activations.
+void wide_linear(const float* x, const Target<float>& target, const uint8_t* weights, int64_t count, int64_t inputs,
+                 int threads) {
+    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
+    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
+        const float* w = reinterpret_cast<const float*>(weights) + tile * padded * TILE;
+#define ME_TILE32(N) tile32<N>(w, x, inputs, first, tile, target)
+        ME_BY_ROWS(n, ME_TILE32)
+    });
+}
+
+void wide_linear(const bfloat* x, const Target<bfloat>& target, const uint8_t* weights, int64_t count, int64_t inputs,
+                 int threads) {
+    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
+    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
+        const bfloat* w = reinterpret_cast<const bfloat*>(weights) + tile * padded * TILE;
+#define ME_TILE16(N) tile16<N>(w, x, inputs, first, tile, target)
+        ME_BY_ROWS(n, ME_TILE16)
+    });
+}
+
+template <typename T>
+void linear(const T* x, T* y, const uint8_t* weights, const float* scales, const float* bias, int64_t count,
+            int64_t inputs, int64_t outputs, int bits, int threads) {
+    const Target<T> target{y, outputs, bias};
+    if (bits > 8)
+        wide_linear(x, target, weights, count, inputs, threads);
+    else
+        narrow_linear(x, target, weights, scales, count, inputs, bits, threads);
+}
+
+template <typename T>
+void pack8(const T* weights, int64_t inputs, int64_t outputs, uint8_t* to, float* scales) {
+    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
+    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n) {
+        const T* row = weights + n * inputs;
+        float largest = 0;
+        for (int64_t k = 0; n < outputs && k < inputs; ++k) largest = std::max(largest, std::fabs(as_float(row[k])));
+        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+        scales[n] = largest / 127.0f;
+        uint8_t* tile = to + n / TILE * padded * TILE;
+        for (int64_t k = 0; k < padded; ++k) {
+            const float w = n < outputs && k < inputs ? std::nearbyint(as_float(row[k]) * inverse) : 0.0f;
+            tile[(k / 4 * TILE + n % TILE) * 4 + k % 4] = static_cast<uint8_t>(static_cast<int>(w) + 128);
+        }
+    }
+}
+
+template <typename T>
+void pack4(const T* weights, int64_t inputs, int64_t outputs, uint8_t* to, float* scales) {
+    const int64_t groups = (inputs + GROUP - 1) / GROUP, padded = groups * GROUP;
+    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n) {
+        uint8_t* tile = to + n / TILE * padded * TILE / 2;
+        for (int64_t g = 0; g < groups; ++g) {
+            float values[GROUP] = {}, farthest = 0;
+            for (int64_t i = 0; i < GROUP; ++i) {
+                const int64_t k = g * GROUP + i;
+                if (n < outputs && k < inputs) values[i] = as_float(weights[n * inputs + k]);
+                if (std::fabs(values[i]) > std::fabs(farthest)) farthest = values[i];
+            }
+            // The farthest value is -8 exactly: the range has one more step on that side.
+            const float scale = farthest / -8.0f, inverse = farthest != 0 ? -8.0f / farthest : 0.0f;
+            scales[(n / TILE * groups + g) * TILE + n % TILE] = scale;
+            for (int64_t i = 0; i < GROUP; ++i) {
+                const int w = static_cast<int>(std::min(7.0f, std::nearbyint(values[i] * inverse))) + 8;
+                const int64_t k = g * GROUP + i;
+                uint8_t& byte = tile[(k / 8 * TILE + n % TILE) * 4 + k % 4];
+                byte = k % 8 < 4 ? static_cast<uint8_t>(w) : static_cast<uint8_t>(byte | w << 4);
+            }
+        }
+    }
+}
+
+// Where the weight of an output and an input stands, in numbers, in 32 and in 16 bits.
+int64_t wide_place(int64_t n, int64_t k, int64_t padded, int bits) {
+    const int64_t tile = n / TILE * padded * TILE;
+    return bits == 32 ? tile + k * TILE + n % TILE : tile + (k / 2 * TILE + n % TILE) * 2 + k % 2;
+}
+
+template <typename T, typename Wide>
+void pack_wide(const T* weights, int64_t inputs, int64_t outputs, int bits, Wide* to) {
+    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
+    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n)
+        for (int64_t k = 0; k < padded; ++k)
+            to[wide_place(n, k, padded, bits)] =
+                ::to<Wide>(n < outputs && k < inputs ? as_float(weights[n * inputs + k]) : 0.0f);
+}
+
+template <typename T>
+void unpack_row(const uint8_t* packed, const float* scales, int64_t inputs, int64_t n, int bits, T* to) {
+    const int64_t groups = (inputs + GROUP - 1) / GROUP, padded = groups * GROUP;
+    const uint8_t* tile = packed + n / TILE * padded * TILE * bits / 8;
+    for (int64_t k = 0; k < inputs; ++k) {
+        if (bits == 32) {
+            to[k] = ::to<T>(reinterpret_cast<const float*>(packed)[wide_place(n, k, padded, bits)]);
+        } else if (bits == 16) {
+            to[k] = ::to<T>(as_float(reinterpret_cast<const bfloat*>(packed)[wide_place(n, k, padded, bits)]));
+        } else if (bits == 8) {
+            const int w = tile[(k / 4 * TILE + n % TILE) * 4 + k % 4] - 128;
+            to[k] = ::to<T>(static_cast<float>(w) * scales[n]);
+        } else {
+            const int byte = tile[(k / 8 * TILE + n % TILE) * 4 + k % 4];
+            const int w = (k % 8 < 4 ? byte & 15 : byte >> 4) - 8;
+            to[k] = ::to<T>(static_cast<float>(w) * scales[(n / TILE * groups + k / GROUP) * TILE + n % TILE]);
+        }
+    }
+}
+
+template <typename T>
+void pack(const void* weights, int64_t inputs, int64_t outputs, int bits, uint8_t* to, float* scales) {
+    const T* from = static_cast<const T*>(weights);
+    switch (bits) {
+        case 32: return pack_wide(from, inputs, outputs, bits, reinterpret_cast<float*>(to));
+        case 16: return pack_wide(from, inputs, outputs, bits, reinterpret_cast<bfloat*>(to));
+        case 8: return pack8(from, inputs, outputs, to, scales);
+        case 4: return pack4(from, inputs, outputs, to, scales);
+    }
+}
+
+}  // namespace
+
+// y[rows][outputs] = x[rows][inputs] times the packed weights, plus the bias if there is one. Types: 0 float32,
+// 1 bfloat16, of x and y. bits: 8 or 4, or those of the type.
+extern "C" void me_linear(const void* x, void* y, const uint8_t* weights, const float* scales, const float* bias,
+                          int64_t rows, int64_t inputs, int64_t outputs, int bits, int type, int threads) {
+    if (type == 0)
+        linear(static_cast<const float*>(x), static_cast<float*>(y), weights, scales, bias, rows, inputs, outputs, bits,
+               threads);
+    else
+        linear(static_cast<const bfloat*>(x), static_cast<bfloat*>(y), weights, scales, bias, rows, inputs, outputs,
+               bits, threads);
+}
+
+// Packs weights[outputs][inputs]; outputs from a multiple of 64 on, so that a large matrix can come in parts.
+extern "C" void me_pack(const void* weights, int64_t inputs, int64_t outputs, int bits, int type, uint8_t* to,
+                        float* scales) {
+    type == 0 ? pack<float>(weights, inputs, outputs, bits, to, scales)
+              : pack<bfloat>(weights, inputs, outputs, bits, to, scales);
+}
+
+// The rows of the weights that `indices` name, as numbers again: an embedding that shares its weights with the head.
+extern "C" void me_unpack_rows(const uint8_t* packed, const float* scales, int64_t inputs, int bits,
+                               const int64_t* indices, int64_t count, void* to, int type) {
+    for (int64_t i = 0; i < count; ++i)
+        type == 0 ? unpack_row(packed, scales, inputs, indices[i], bits, static_cast<float*>(to) + i * inputs)
+                  : unpack_row(packed, scales, inputs, indices[i], bits, static_cast<bfloat*>(to) + i * inputs);
+}

@@ -1,0 +1,154 @@
+"""Weights packed for the kernels in 32, 16, 8 or 4 bits, and linear layers and embeddings over them.
+
+A row's result is the same whatever shares its batch. Without the compiled kernels nothing here works: `library.load`
+tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+from torch import nn
+
+from modelengine_kernels.library import TYPES, load, threads
+
+TILE = 64
+GROUP = 32
+
+
+def packed_sizes(outputs: int, inputs: int, bits: int) -> tuple[int, int]:
+    """Bytes of the packed weights, and how many scales they have."""
+    padded_outputs, padded_inputs = -(-outputs // TILE) * TILE, -(-inputs // GROUP) * GROUP
+    scales_per_output = {4: padded_inputs // GROUP, 8: 1}.get(bits, 0)
+    return padded_outputs * padded_inputs * bits // 8, padded_outputs * scales_per_output
+
+
+def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed weights (uint8) and scales (float32) of `[outputs, inputs]` in any floating type."""
+    outputs, inputs = weight.shape
+    size, scale_count = packed_sizes(outputs, inputs, bits)
+    packed, scales = torch.empty(size, dtype=torch.uint8), torch.empty(scale_count)
+    dense = weight.detach().contiguous()
+    if dense.dtype not in TYPES:
+        dense = dense.float()
+    library = load()
+    assert library is not None
+    library.me_pack(dense.data_ptr(), inputs, outputs, bits, TYPES[dense.dtype], packed.data_ptr(), scales.data_ptr())
+    return packed, scales
+
+
+class _Packed(nn.Module):
+    """Its tensors stay in the types that the kernels read, whatever the rest of the model is cast to."""
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        return self
+
+
+class PackedLinear(_Packed):
+    """`weight` and `scales` are what `pack` gives; `bias` is float32 or None. 32 and 16 bits take and give float32 and
+    bfloat16, the others either."""
+
+    weight: torch.Tensor
+    scales: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, in_features: int, out_features: int, bits: int, bias: bool) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bits = in_features, out_features, bits
+        size, scale_count = packed_sizes(out_features, in_features, bits)
+        self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
+        self.register_parameter("scales", _frozen(torch.empty(scale_count)))
+        self.register_parameter("bias", _frozen(torch.empty(out_features)) if bias else None)
+
+    @property
+    def numbers(self) -> int:
+        """How many weights there are."""
+        return self.in_features * self.out_features
+
+    @property
+    def padded_features(self) -> int:
+        """Outputs up to the end of the last tile."""
+        return -(-self.out_features // TILE) * TILE
+
+    @classmethod
+    def joined(cls, layers: Sequence[PackedLinear]) -> PackedLinear:
+        """One layer whose outputs are those of the given ones, each up to the end of its last tile."""
+        first = layers[0]
+        has_bias = any(layer.bias is not None for layer in layers)
+        with torch.device("meta"):
+            joined = cls(first.in_features, sum(layer.padded_features for layer in layers), first.bits, has_bias)
+        joined.weight = _frozen(torch.cat([layer.weight for layer in layers]))
+        joined.scales = _frozen(torch.cat([layer.scales for layer in layers]))
+        if has_bias:
+            joined.bias = _frozen(torch.zeros(joined.out_features))
+            start = 0
+            for layer in layers:
+                if layer.bias is not None:
+                    joined.bias[start : start + layer.out_features] = layer.bias
+                start += layer.padded_features
+        return joined
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        library = load()
+        assert library is not None
+        dense = x.contiguous()
+        result = torch.empty((*x.shape[:-1], self.out_features), dtype=x.dtype)
+        library.me_linear(
+            dense.data_ptr(),
+            result.data_ptr(),
+            self.weight.data_ptr(),
+            self.scales.data_ptr(),
+            None if self.bias is None else self.bias.data_ptr(),
+            dense.numel() // self.in_features,
+            self.in_features,
+            self.out_features,
+            self.bits,
+            TYPES[x.dtype],
+            threads(),
+        )
+        return result
+
+
+class PackedEmbedding(_Packed):
+    """Looks rows up in weights that a head may share."""
+
+    weight: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, bits: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.bits, self.dtype = num_embeddings, embedding_dim, bits, dtype
+        size, scale_count = packed_sizes(num_embeddings, embedding_dim, bits)
+        self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
+        self.register_parameter("scales", _frozen(torch.empty(scale_count)))
+
+    @property
+    def numbers(self) -> int:
+        """How many weights there are."""
+        return self.num_embeddings * self.embedding_dim
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """Raises IndexError for an index outside the table."""
+        library = load()
+        assert library is not None
+        flat = indices.to(torch.int64).contiguous()
+        if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.num_embeddings:
+            raise IndexError(f"a token is not in the table of {self.num_embeddings}")
+        result = torch.empty((*indices.shape, self.embedding_dim), dtype=self.dtype)
+        library.me_unpack_rows(
+            self.weight.data_ptr(),
+            self.scales.data_ptr(),
+            self.embedding_dim,
+            self.bits,
+            flat.data_ptr(),
+            flat.numel(),
+            result.data_ptr(),
+            TYPES[self.dtype],
+        )
+        return result
+
+
+def _frozen(tensor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

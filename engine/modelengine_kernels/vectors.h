@@ -1,0 +1,110 @@
+// Sixteen floats at a time, by the compiler's own vectors: one text for every processor, and the same arithmetic in the
+// same order on each, for as long as it has fused multiply-add.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+typedef float vec16 __attribute__((vector_size(64)));
+typedef int32_t ivec16 __attribute__((vector_size(64)));
+typedef uint16_t hvec16 __attribute__((vector_size(32)));
+
+struct bfloat {
+    uint16_t bits;
+};
+
+inline __attribute__((always_inline)) vec16 splat(float x) {
+    return vec16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+
+inline __attribute__((always_inline)) ivec16 iota16() {
+    return ivec16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+}
+
+inline __attribute__((always_inline)) vec16 max16(vec16 a, vec16 b) { return a > b ? a : b; }
+
+inline __attribute__((always_inline)) vec16 load16(const float* from) {
+    vec16 x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+inline __attribute__((always_inline)) vec16 load16(const bfloat* from) {
+    hvec16 half;
+    std::memcpy(&half, from, sizeof half);
+    const ivec16 bits = __builtin_convertvector(half, ivec16) << 16;
+    vec16 x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+inline __attribute__((always_inline)) void store16(float* to, vec16 x) { std::memcpy(to, &x, sizeof x); }
+
+inline float as_float(float x) { return x; }
+
+inline float as_float(bfloat x) {
+    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+// Rounds to the nearest, ties to even; a NaN stays one.
+inline bfloat rounded(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return {static_cast<uint16_t>((bits >> 16) | 0x40)};
+    return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+
+inline __attribute__((always_inline)) void store16(bfloat* to, vec16 x) {
+    for (int i = 0; i < 16; ++i) to[i] = rounded(x[i]);
+}
+
+template <typename To>
+inline To to(float x);
+template <>
+inline float to<float>(float x) {
+    return x;
+}
+template <>
+inline bfloat to<bfloat>(float x) {
+    return rounded(x);
+}
+
+// In a fixed order: halves, quarters, eighths, pairs.
+inline __attribute__((always_inline)) float total(vec16 x) {
+    float s[8];
+    for (int i = 0; i < 8; ++i) s[i] = x[i] + x[i + 8];
+    for (int i = 0; i < 4; ++i) s[i] += s[i + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+inline __attribute__((always_inline)) float highest(vec16 x) {
+    float m = x[0];
+    for (int i = 1; i < 16; ++i) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+// e^x within 2 units in the last place for x <= 0, and exactly 0 below -87. Cody and Waite's reduction, and the
+// polynomial of Cephes' expf.
+inline __attribute__((always_inline)) vec16 exp16(vec16 x) {
+    const vec16 clamped = max16(x < splat(88.0f) ? x : splat(88.0f), splat(-87.0f));
+    const vec16 shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    const vec16 whole = (clamped * splat(1.44269504088896341f) + shifter) - shifter;
+    vec16 r = clamped - whole * splat(0.693359375f);
+    r = r - whole * splat(-2.12194440e-4f);
+    vec16 p = splat(1.9875691500e-4f);
+    p = p * r + splat(1.3981999507e-3f);
+    p = p * r + splat(8.3334519073e-3f);
+    p = p * r + splat(4.1665795894e-2f);
+    p = p * r + splat(1.6666665459e-1f);
+    p = p * r + splat(5.0000001201e-1f);
+    p = p * (r * r) + r + splat(1.0f);
+    const ivec16 power = (__builtin_convertvector(whole, ivec16) + 127) << 23;
+    vec16 scale;
+    std::memcpy(&scale, &power, sizeof scale);
+    const vec16 result = p * scale;
+    return x < splat(-87.0f) ? splat(0.0f) : result;
+}
