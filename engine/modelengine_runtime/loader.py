@@ -63,7 +63,7 @@ def load(
         architecture=type(model).__name__,
         parameters=parameters,
         context_length=_context_length(config, max_context),
-        dtype=str(model.dtype).removeprefix("torch.") if quantization == packing.NONE else quantization,
+        dtype=_name(packing.number_type(model)) if quantization == packing.NONE else quantization,
         device=where,
         stop_tokens=_stop_tokens(model, tokenizer),
         generation_defaults=model.generation_config.to_dict(),
@@ -205,6 +205,10 @@ def _estimated_kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     heads = getattr(text, "num_key_value_heads", None) or query_heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // query_heads
     return int(text.num_hidden_layers * heads * head_dim * 2 * dtype.itemsize)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _first_line(failure: Exception) -> str:

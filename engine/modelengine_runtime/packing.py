@@ -105,10 +105,12 @@ def parameters(model: PreTrainedModel) -> int:
     return count
 
 
-def is_narrow(model: PreTrainedModel) -> bool:
-    """Whether its weights have fewer bits than they had."""
+def number_type(model: PreTrainedModel) -> torch.dtype:
+    """The narrowest that the model computes in; what its parameters say is about scales and biases."""
     layers = (module for module in model.modules() if isinstance(module, PackedLinear | PackedEmbedding))
-    return any(layer.bits in NARROW.values() for layer in layers)
+    bits = min((layer.bits for layer in layers), default=0)
+    packed: torch.dtype = {0: model.dtype, 32: torch.float32, 16: torch.bfloat16}.get(bits, torch.int8)
+    return packed
 
 
 def packed_share(model: PreTrainedModel) -> float:

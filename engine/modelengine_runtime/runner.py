@@ -91,7 +91,7 @@ class PackedRunner:
         if self._model.device.type == "cpu" and library.load() is None:
             # torch's own attention on a CPU is several times faster over float32 than over bfloat16.
             return KVCache(kv_blocks, torch.float32)
-        return KVCache(kv_blocks, torch.bfloat16 if packing.is_narrow(self._model) else None)
+        return KVCache(kv_blocks, torch.bfloat16 if packing.number_type(self._model) == torch.int8 else None)
 
 
 def padded_length(tokens: int) -> int:
@@ -233,6 +233,6 @@ def why_not_packed(model: PreTrainedModel, reference: torch.Tensor) -> str | Non
     reference = reference[:total]
     expected = torch.cat([reference, reference[total // 2 :]])
     worst = float((logits - expected).square().mean(dim=-1).sqrt().max() / reference.std().clamp(min=1e-6))
-    if worst > SELF_CHECK_TOLERANCE[model.dtype == torch.float32 and not packing.is_narrow(model)]:
+    if worst > SELF_CHECK_TOLERANCE[packing.number_type(model) == torch.float32]:
         return f"packed, its scores differ by {worst:.3f} of their spread"
     return None

@@ -11,6 +11,7 @@ import torch
 
 from modelengine_kernels import library
 from modelengine_runtime.loop import Runner
+from modelengine_runtime.runner import PackedRunner
 from modelengine_runtime.sampling import Sampling
 from modelengine_runtime.scheduler import Limits, Scheduler
 from modelengine_runtime.sequence import ChatSequence, Event, Status
@@ -104,6 +105,7 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     dtype, quantization = PRECISIONS[request.param]
     model = small_model("qwen3", intermediate_size=96, max_position_embeddings=256)
     _, chosen = packed(model, tmp_path_factory.mktemp(request.param), dtype, quantization)
+    assert isinstance(chosen, PackedRunner)
     return chosen
 
 
