@@ -144,8 +144,10 @@ def test_02_and_03_one_object_makes_one_pod_and_a_service_and_is_listed_only_whe
     )["items"]
     reasons = [event["reason"] for event in sorted(events, key=lambda e: int(e["metadata"]["resourceVersion"]))]
     print(reasons)
-    assert reasons[-1] == "Serving"
-    assert reasons.index("Loading") < reasons.index("Serving")
+    # A small model may be loaded between two looks.
+    way = ["Scheduling", "Starting", "Loading", "Registering", "Serving"]
+    assert reasons == [reason for reason in way if reason in reasons]
+    assert {"Starting", "Serving"} <= {*reasons}
 
 
 def test_04_an_entry_has_the_name_unchanged_and_an_address_that_others_can_dial(
