@@ -22,6 +22,8 @@ constexpr int64_t STEP_BLOCKS = 4;
 constexpr int64_t STEP = BLOCK * STEP_BLOCKS;
 constexpr int64_t PARTITION = 512;
 constexpr int64_t ROWS = 4;
+// Below this many numbers a second thread costs more than it helps.
+constexpr int64_t ALONE = 1 << 15;
 constexpr int64_t MAX_VALUE_VECTORS = 16;  // value_dim at most 256
 
 struct Shape {
@@ -269,13 +271,15 @@ void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV
 
 template <typename T, typename KV>
 void store(const T* key, const int64_t* key_strides, const T* value, const int64_t* value_strides,
-           const Cache<KV>& cache, const Shape& shape, const std::vector<Sequence>& sequences) {
-    for (const Sequence& sequence : sequences)
-        for (int64_t i = 0; i < sequence.count; ++i) {
-            const int64_t position = sequence.start + i, row = sequence.begin + i, slot = position % BLOCK;
-            const int64_t block = sequence.blocks[position / BLOCK];
-            for (int64_t h = 0; h < shape.kv_heads; ++h) {
-                const int64_t page = block * shape.kv_heads + h;
+           const Cache<KV>& cache, const Shape& shape, const std::vector<Sequence>& sequences, int threads) {
+    int64_t rows = 0;
+    for (const Sequence& sequence : sequences) rows += sequence.count;
+    const bool is_small = rows * shape.kv_heads * shape.head_dim < ALONE;
+    parallel_for(is_small ? 1 : threads, shape.kv_heads, [&](int64_t h) {
+        for (const Sequence& sequence : sequences)
+            for (int64_t i = 0; i < sequence.count; ++i) {
+                const int64_t position = sequence.start + i, row = sequence.begin + i, slot = position % BLOCK;
+                const int64_t page = sequence.blocks[position / BLOCK] * shape.kv_heads + h;
                 const T* k = key + row * key_strides[0] + h * key_strides[1];
                 const T* v = value + row * value_strides[0] + h * value_strides[1];
                 KV* keys = cache.keys + page * shape.head_dim * BLOCK + slot;
@@ -283,7 +287,7 @@ void store(const T* key, const int64_t* key_strides, const T* value, const int64
                 for (int64_t d = 0; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(as_float(k[d]));
                 for (int64_t d = 0; d < shape.value_dim; ++d) values[d] = to<KV>(as_float(v[d]));
             }
-        }
+    });
 }
 
 template <typename T, typename KV>
@@ -291,7 +295,7 @@ void store_and_attend(const void* const* tensors, const int64_t* strides, const 
                       const std::vector<Sequence>& sequences, int threads) {
     const Cache<KV> cache{static_cast<KV*>(const_cast<void*>(tensors[4])), static_cast<KV*>(const_cast<void*>(tensors[5]))};
     store(static_cast<const T*>(tensors[1]), strides + 2, static_cast<const T*>(tensors[2]), strides + 4, cache, shape,
-          sequences);
+          sequences, threads);
     attend(static_cast<const T*>(tensors[0]), strides, static_cast<T*>(const_cast<void*>(tensors[3])), cache, shape,
            sequences, threads);
 }

@@ -28,7 +28,7 @@ _POINTER, _INT64, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "me_attention": [*[_POINTER] * 3, _FLOAT, _FLOAT, _POINTER, _INT64, _POINTER, _INT, _INT, _INT],
     "me_linear": [*[_POINTER] * 5, *[_INT64] * 3, *[_INT] * 3],
-    "me_pack": [_POINTER, _INT64, _INT64, _INT, _INT, _POINTER, _POINTER],
+    "me_pack": [_POINTER, _INT64, _INT64, _INT, _INT, _POINTER, _POINTER, _INT],
     "me_rms_norm": [_POINTER, _INT64, _POINTER, _POINTER, _INT64, _INT64, _FLOAT, _FLOAT, _INT],
     "me_silu_times": [_POINTER, _INT64, _POINTER, _INT64, _POINTER, _INT64, _INT64, _INT],
     "me_rotate": [_POINTER, _INT64, _INT64, _POINTER, _POINTER, _POINTER, *[_INT64] * 3, _INT],

@@ -4,10 +4,6 @@
 // so a row's scale is its own, and sums of integers are exact in any order. Those weights are symmetric per output
 // channel (8 bit) or per group of 32 inputs (4 bit), stored as unsigned numbers (w + 128, w + 8), which is what the dot
 // product instructions want; the row's sum takes the offset out again.
-//
-// Layout: tiles of 64 output channels. 32 bit: [tile][input][64]; 16 bit: [tile][input / 2][64][2]; 8 bit:
-// [tile][input / 4][64][4]; 4 bit: [tile][input / 8][64][4], a byte's low half the first four inputs of the eight and its
-// high half the others. Scales: [tile][64], 4 bit [tile][group][64], else none. Inputs are padded to a multiple of 32.
 
 #include <algorithm>
 #include <vector>
@@ -16,14 +12,13 @@
 #include <immintrin.h>
 #endif
 
+#include "layout.h"
 #include "pool.h"
 #include "vectors.h"
 
 namespace {
 
-constexpr int64_t TILE = 64;
 constexpr int64_t VECTORS = TILE / 16;
-constexpr int64_t GROUP = 32;
 // Below this many numbers a second thread costs more than it helps.
 constexpr int64_t ALONE = 1 << 15;
 #if defined(__AVX512VNNI__)
@@ -73,13 +68,13 @@ inline __attribute__((always_inline)) int32_t four(const int8_t* from) {
 
 // Rows of activations in 8 bits. `sums` has the sum of each group of 32, `offsets` 128 times the sum of each row.
 struct Rows {
-    int64_t inputs;  // padded to whole groups
+    int64_t inputs;  // padded
     std::vector<int8_t> values;
     std::vector<float> scales;
     std::vector<int32_t> offsets, sums;
 
     Rows(int64_t rows, int64_t inputs)
-        : inputs((inputs + GROUP - 1) / GROUP * GROUP), values(rows * this->inputs), scales(rows), offsets(rows),
+        : inputs(padded(inputs)), values(rows * this->inputs), scales(rows), offsets(rows),
           sums(rows * this->inputs / GROUP) {}
 };
 
@@ -299,7 +294,7 @@ inline void tile16(const bfloat* weights, const bfloat* x, int64_t inputs, int64
 // Every tile of the outputs with every few rows. Even shares, so that no pass over a tile's weights is for one row only.
 template <typename Run>
 void over_tiles(int64_t outputs, int64_t count, int threads, Run run) {
-    const int64_t tiles = (outputs + TILE - 1) / TILE, passes = (count + ROWS - 1) / ROWS;
+    const int64_t tiles = tiles_of(outputs), passes = (count + ROWS - 1) / ROWS;
     const int64_t chunks = std::min<int64_t>(tiles, threads * 8);
     parallel_for(threads, chunks, [&](int64_t c) {
         for (int64_t t = tiles * c / chunks; t < tiles * (c + 1) / chunks; ++t)
@@ -316,10 +311,10 @@ void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, 
     Rows rows(count, inputs);
     parallel_for(count * inputs < ALONE ? 1 : threads, count,
                  [&](int64_t m) { quantize(x + m * inputs, inputs, rows, m); });
-    const int64_t groups = rows.inputs / GROUP, tile_scales = bits == 8 ? TILE : groups * TILE;
+    const int64_t groups = groups_of(inputs);
     over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const uint8_t* w = weights + tile * rows.inputs * TILE * bits / 8;
-        const float* s = scales + tile * tile_scales;
+        const uint8_t* w = weights + tile * tile_bytes(inputs, bits);
+        const float* s = scales + tile * tile_scales(inputs, bits);
 #define ME_TILE8(N) tile8<N>(w, s, rows, rows.inputs / 4, first, tile, target)
 #define ME_TILE4(N) tile4<N>(w, s, rows, groups, first, tile, target)
         if (bits == 8) {
@@ -333,9 +328,8 @@ void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, 
 // The weights are of the same type as the activations.
 void wide_linear(const float* x, const Target<float>& target, const uint8_t* weights, int64_t count, int64_t inputs,
                  int threads) {
-    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
     over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const float* w = reinterpret_cast<const float*>(weights) + tile * padded * TILE;
+        const float* w = reinterpret_cast<const float*>(weights + tile * tile_bytes(inputs, 32));
 #define ME_TILE32(N) tile32<N>(w, x, inputs, first, tile, target)
         ME_BY_ROWS(n, ME_TILE32)
     });
@@ -343,9 +337,8 @@ void wide_linear(const float* x, const Target<float>& target, const uint8_t* wei
 
 void wide_linear(const bfloat* x, const Target<bfloat>& target, const uint8_t* weights, int64_t count, int64_t inputs,
                  int threads) {
-    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
     over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const bfloat* w = reinterpret_cast<const bfloat*>(weights) + tile * padded * TILE;
+        const bfloat* w = reinterpret_cast<const bfloat*>(weights + tile * tile_bytes(inputs, 16));
 #define ME_TILE16(N) tile16<N>(w, x, inputs, first, tile, target)
         ME_BY_ROWS(n, ME_TILE16)
     });
@@ -361,94 +354,6 @@ void linear(const T* x, T* y, const uint8_t* weights, const float* scales, const
         narrow_linear(x, target, weights, scales, count, inputs, bits, threads);
 }
 
-template <typename T>
-void pack8(const T* weights, int64_t inputs, int64_t outputs, uint8_t* to, float* scales) {
-    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
-    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n) {
-        const T* row = weights + n * inputs;
-        float largest = 0;
-        for (int64_t k = 0; n < outputs && k < inputs; ++k) largest = std::max(largest, std::fabs(as_float(row[k])));
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-        scales[n] = largest / 127.0f;
-        uint8_t* tile = to + n / TILE * padded * TILE;
-        for (int64_t k = 0; k < padded; ++k) {
-            const float w = n < outputs && k < inputs ? std::nearbyint(as_float(row[k]) * inverse) : 0.0f;
-            tile[(k / 4 * TILE + n % TILE) * 4 + k % 4] = static_cast<uint8_t>(static_cast<int>(w) + 128);
-        }
-    }
-}
-
-template <typename T>
-void pack4(const T* weights, int64_t inputs, int64_t outputs, uint8_t* to, float* scales) {
-    const int64_t groups = (inputs + GROUP - 1) / GROUP, padded = groups * GROUP;
-    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n) {
-        uint8_t* tile = to + n / TILE * padded * TILE / 2;
-        for (int64_t g = 0; g < groups; ++g) {
-            float values[GROUP] = {}, farthest = 0;
-            for (int64_t i = 0; i < GROUP; ++i) {
-                const int64_t k = g * GROUP + i;
-                if (n < outputs && k < inputs) values[i] = as_float(weights[n * inputs + k]);
-                if (std::fabs(values[i]) > std::fabs(farthest)) farthest = values[i];
-            }
-            // The farthest value is -8 exactly: the range has one more step on that side.
-            const float scale = farthest / -8.0f, inverse = farthest != 0 ? -8.0f / farthest : 0.0f;
-            scales[(n / TILE * groups + g) * TILE + n % TILE] = scale;
-            for (int64_t i = 0; i < GROUP; ++i) {
-                const int w = static_cast<int>(std::min(7.0f, std::nearbyint(values[i] * inverse))) + 8;
-                const int64_t k = g * GROUP + i;
-                uint8_t& byte = tile[(k / 8 * TILE + n % TILE) * 4 + k % 4];
-                byte = k % 8 < 4 ? static_cast<uint8_t>(w) : static_cast<uint8_t>(byte | w << 4);
-            }
-        }
-    }
-}
-
-// Where the weight of an output and an input stands, in numbers, in 32 and in 16 bits.
-int64_t wide_place(int64_t n, int64_t k, int64_t padded, int bits) {
-    const int64_t tile = n / TILE * padded * TILE;
-    return bits == 32 ? tile + k * TILE + n % TILE : tile + (k / 2 * TILE + n % TILE) * 2 + k % 2;
-}
-
-template <typename T, typename Wide>
-void pack_wide(const T* weights, int64_t inputs, int64_t outputs, int bits, Wide* to) {
-    const int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
-    for (int64_t n = 0; n < (outputs + TILE - 1) / TILE * TILE; ++n)
-        for (int64_t k = 0; k < padded; ++k)
-            to[wide_place(n, k, padded, bits)] =
-                ::to<Wide>(n < outputs && k < inputs ? as_float(weights[n * inputs + k]) : 0.0f);
-}
-
-template <typename T>
-void unpack_row(const uint8_t* packed, const float* scales, int64_t inputs, int64_t n, int bits, T* to) {
-    const int64_t groups = (inputs + GROUP - 1) / GROUP, padded = groups * GROUP;
-    const uint8_t* tile = packed + n / TILE * padded * TILE * bits / 8;
-    for (int64_t k = 0; k < inputs; ++k) {
-        if (bits == 32) {
-            to[k] = ::to<T>(reinterpret_cast<const float*>(packed)[wide_place(n, k, padded, bits)]);
-        } else if (bits == 16) {
-            to[k] = ::to<T>(as_float(reinterpret_cast<const bfloat*>(packed)[wide_place(n, k, padded, bits)]));
-        } else if (bits == 8) {
-            const int w = tile[(k / 4 * TILE + n % TILE) * 4 + k % 4] - 128;
-            to[k] = ::to<T>(static_cast<float>(w) * scales[n]);
-        } else {
-            const int byte = tile[(k / 8 * TILE + n % TILE) * 4 + k % 4];
-            const int w = (k % 8 < 4 ? byte & 15 : byte >> 4) - 8;
-            to[k] = ::to<T>(static_cast<float>(w) * scales[(n / TILE * groups + k / GROUP) * TILE + n % TILE]);
-        }
-    }
-}
-
-template <typename T>
-void pack(const void* weights, int64_t inputs, int64_t outputs, int bits, uint8_t* to, float* scales) {
-    const T* from = static_cast<const T*>(weights);
-    switch (bits) {
-        case 32: return pack_wide(from, inputs, outputs, bits, reinterpret_cast<float*>(to));
-        case 16: return pack_wide(from, inputs, outputs, bits, reinterpret_cast<bfloat*>(to));
-        case 8: return pack8(from, inputs, outputs, to, scales);
-        case 4: return pack4(from, inputs, outputs, to, scales);
-    }
-}
-
 }  // namespace
 
 // y[rows][outputs] = x[rows][inputs] times the packed weights, plus the bias if there is one. Types: 0 float32,
@@ -461,19 +366,4 @@ extern "C" void me_linear(const void* x, void* y, const uint8_t* weights, const 
     else
         linear(static_cast<const bfloat*>(x), static_cast<bfloat*>(y), weights, scales, bias, rows, inputs, outputs,
                bits, threads);
-}
-
-// Packs weights[outputs][inputs]; outputs from a multiple of 64 on, so that a large matrix can come in parts.
-extern "C" void me_pack(const void* weights, int64_t inputs, int64_t outputs, int bits, int type, uint8_t* to,
-                        float* scales) {
-    type == 0 ? pack<float>(weights, inputs, outputs, bits, to, scales)
-              : pack<bfloat>(weights, inputs, outputs, bits, to, scales);
-}
-
-// The rows of the weights that `indices` name, as numbers again: an embedding that shares its weights with the head.
-extern "C" void me_unpack_rows(const uint8_t* packed, const float* scales, int64_t inputs, int bits,
-                               const int64_t* indices, int64_t count, void* to, int type) {
-    for (int64_t i = 0; i < count; ++i)
-        type == 0 ? unpack_row(packed, scales, inputs, indices[i], bits, static_cast<float*>(to) + i * inputs)
-                  : unpack_row(packed, scales, inputs, indices[i], bits, static_cast<bfloat*>(to) + i * inputs);
 }

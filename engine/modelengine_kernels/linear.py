@@ -14,8 +14,11 @@ from torch import nn
 
 from modelengine_kernels.library import TYPES, load, threads
 
+# As in layout.h.
 TILE = 64
 GROUP = 32
+# Beyond, a sum of products of bytes may leave 32 bits.
+MAX_INPUTS = 65_536
 
 
 def packed_sizes(outputs: int, inputs: int, bits: int) -> tuple[int, int]:
@@ -35,12 +38,24 @@ def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
         dense = dense.float()
     library = load()
     assert library is not None
-    library.me_pack(dense.data_ptr(), inputs, outputs, bits, TYPES[dense.dtype], packed.data_ptr(), scales.data_ptr())
+    library.me_pack(
+        dense.data_ptr(),
+        inputs,
+        outputs,
+        bits,
+        TYPES[dense.dtype],
+        packed.data_ptr(),
+        scales.data_ptr(),
+        threads(),
+    )
     return packed, scales
 
 
 class _Packed(nn.Module):
-    """Its tensors stay in the types that the kernels read, whatever the rest of the model is cast to."""
+    """Its tensors stay in the types that the kernels read, whatever the rest of the model is cast to. `numbers` is how
+    many weights and biases there are, without what fills tiles up."""
+
+    numbers: int
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         return self
@@ -57,15 +72,11 @@ class PackedLinear(_Packed):
     def __init__(self, in_features: int, out_features: int, bits: int, bias: bool) -> None:
         super().__init__()
         self.in_features, self.out_features, self.bits = in_features, out_features, bits
+        self.numbers = in_features * out_features + (out_features if bias else 0)
         size, scale_count = packed_sizes(out_features, in_features, bits)
         self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
         self.register_parameter("scales", _frozen(torch.empty(scale_count)))
         self.register_parameter("bias", _frozen(torch.empty(out_features)) if bias else None)
-
-    @property
-    def numbers(self) -> int:
-        """How many weights there are."""
-        return self.in_features * self.out_features
 
     @property
     def padded_features(self) -> int:
@@ -79,6 +90,7 @@ class PackedLinear(_Packed):
         has_bias = any(layer.bias is not None for layer in layers)
         with torch.device("meta"):
             joined = cls(first.in_features, sum(layer.padded_features for layer in layers), first.bits, has_bias)
+        joined.numbers = sum(layer.numbers for layer in layers)
         joined.weight = _frozen(torch.cat([layer.weight for layer in layers]))
         joined.scales = _frozen(torch.cat([layer.scales for layer in layers]))
         if has_bias:
@@ -120,14 +132,10 @@ class PackedEmbedding(_Packed):
     def __init__(self, num_embeddings: int, embedding_dim: int, bits: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.bits, self.dtype = num_embeddings, embedding_dim, bits, dtype
+        self.numbers = num_embeddings * embedding_dim
         size, scale_count = packed_sizes(num_embeddings, embedding_dim, bits)
         self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
         self.register_parameter("scales", _frozen(torch.empty(scale_count)))
-
-    @property
-    def numbers(self) -> int:
-        """How many weights there are."""
-        return self.num_embeddings * self.embedding_dim
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
         """Raises IndexError for an index outside the table."""

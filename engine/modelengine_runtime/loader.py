@@ -112,6 +112,7 @@ def read(
 ) -> tuple[PreTrainedModel, Runner]:
     """The model in the fastest form that it proves to be right in. Raises ValueError where it can't be as asked for."""
     bits = packing.bits(device, dtype, quantization)
+    library.set_threads(machine.cpu_limit())
     if quantization != packing.NONE and not bits:
         raise ValueError(f"quantization {quantization!r} needs a CPU and the compiled kernels; 'none' does without")
     if bits:

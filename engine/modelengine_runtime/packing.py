@@ -19,7 +19,7 @@ from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from modelengine_kernels import library, linear
-from modelengine_kernels.linear import PackedEmbedding, PackedLinear
+from modelengine_kernels.linear import MAX_INPUTS, PackedEmbedding, PackedLinear
 
 METHOD = "modelengine"
 NONE = "none"
@@ -76,7 +76,7 @@ class Packer(HfQuantizer):  # type: ignore[misc]
 def _packed(module: nn.Module, bits: int) -> nn.Module | None:
     # Exactly these: a subclass computes something else.
     with torch.device("meta"):
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and module.in_features <= MAX_INPUTS:
             return PackedLinear(module.in_features, module.out_features, bits, module.bias is not None)
         if type(module) is nn.Embedding:
             dtype = torch.bfloat16 if bits == 16 else torch.float32
@@ -101,7 +101,7 @@ def parameters(model: PreTrainedModel) -> int:
     for module in model.modules():
         if isinstance(module, PackedLinear | PackedEmbedding) and id(module.weight) not in seen:
             seen.add(id(module.weight))
-            count += module.numbers - module.weight.numel() - module.scales.numel()
+            count += module.numbers - sum(parameter.numel() for parameter in module.parameters())
     return count
 
 
