@@ -19,6 +19,7 @@ TILE = 64
 GROUP = 32
 # Beyond, a sum of products of bytes may leave 32 bits.
 MAX_INPUTS = 65_536
+_ACTIVATIONS = {32: {torch.float32}, 16: {torch.bfloat16}, 8: {*TYPES}, 4: {*TYPES}}
 
 
 def packed_sizes(outputs: int, inputs: int, bits: int) -> tuple[int, int]:
@@ -103,6 +104,9 @@ class PackedLinear(_Packed):
         return joined
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Raises TypeError for activations that its weights can't be multiplied with."""
+        if x.dtype not in _ACTIVATIONS[self.bits]:
+            raise TypeError(f"weights in {self.bits} bits and activations in {x.dtype}")
         library = load()
         assert library is not None
         dense = x.contiguous()

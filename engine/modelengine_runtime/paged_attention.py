@@ -51,8 +51,9 @@ def attention(
     # From here on `[tokens, heads, dim]`.
     queries, keys, values = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
     out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[-1]))
-    # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
-    out[packed.tokens :] = 0
+    if packed.tokens < len(out):
+        # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
+        out[packed.tokens :] = 0
     key_cache, value_cache = packed.cache.layer(int(module.layer_idx), keys, values)  # type: ignore[arg-type]
     if kernel.is_supported(queries, keys, values):
         kernel.store_and_attend(

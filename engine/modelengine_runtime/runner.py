@@ -42,6 +42,7 @@ class PackedRunner:
 
     def __init__(self, model: PreTrainedModel, kv_blocks: int = 0) -> None:
         self._model = model
+        self._is_packed = packing.packed_share(model) > 0
         self._cache = self._new_cache(kv_blocks)
 
     def reserve(self, kv_blocks: int) -> None:
@@ -75,7 +76,7 @@ class PackedRunner:
         """The logits `[len(rows), vocabulary]` in float32 of the packed tokens at `rows`."""
         packed = Packed(self._cache, spans)
         device = self._model.device
-        padding = [0] * (padded_length(len(tokens)) - len(tokens))
+        padding = [] if self._is_packed else [0] * (padded_length(len(tokens)) - len(tokens))
         output = self._model(
             input_ids=torch.tensor([[*tokens, *padding]], device=device),
             position_ids=torch.tensor([[*positions, *padding]], device=device),
@@ -96,7 +97,7 @@ class PackedRunner:
 
 
 def padded_length(tokens: int) -> int:
-    """The row length that `tokens` are padded to. The kernels are made anew for each length that they meet, in time
+    """The row length that `tokens` are padded to. torch's kernels are made anew for each length that they meet, in time
     and in memory that stays; so there are few lengths. The padding belongs to no sequence and changes no other row."""
     step = 1 if tokens <= 8 else 8 if tokens <= 64 else 32
     return -(-tokens // step) * step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from modelengine_runtime.text import AnswerText
 from small_models import VOCABULARY, packed, small_model
 
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 50
-REQUESTS = 24
+REQUESTS = 1000 if os.environ.get("MODELENGINE_TEST_LONG") else 24
 BLOCKS_FOR_ONE = -(-(LONGEST_PROMPT + LONGEST_ANSWER) // 16)
 ROOMY = BLOCKS_FOR_ONE * REQUESTS
 

@@ -205,6 +205,12 @@ def test_a_row_that_is_no_numbers_gives_none_and_harms_no_other(bits: int, bad: 
     assert torch.equal(spoilt[others], clean[others])
 
 
+@pytest.mark.parametrize(("bits", "given"), [(32, torch.bfloat16), (16, torch.float32), (8, torch.float16)])
+def test_activations_of_a_wrong_type_are_refused(bits: int, given: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=f"weights in {bits} bits and activations in {given}"):
+        layer(10, 32, bits)(torch.randn(1, 32).to(given))
+
+
 def test_joined_layers_give_what_each_gives() -> None:
     parts = [layer(70, 64, 8), layer(64, 64, 8, bias=False), layer(3, 64, 8)]
     joined, x = PackedLinear.joined(parts), torch.randn(5, 64)
