@@ -176,6 +176,7 @@ def test_what_is_not_given_is_there_on_read_back(server: Server) -> None:
         "runtime": {
             "device": "auto",
             "dtype": "auto",
+            "quantization": "none",
             "maxBatchSize": 32,
             "maxContext": 0,
             "maxQueue": 256,
