@@ -303,12 +303,13 @@ def test_23_what_is_wrong_is_a_reason_that_a_person_understands_and_is_never_lis
     assert release.services(namespace) == []
 
 
-def test_23_a_name_whose_model_can_not_start_is_away_and_not_unknown(
-    release: Release, namespace: str, client: ChatClient
-) -> None:
+def test_23_a_name_whose_model_can_not_start_is_away_and_not_unknown(release: Release, namespace: str) -> None:
     release.apply("waiting", namespace, nodeSelector={"gpu": "h100"})
     release.until_reason("waiting", namespace, "Unschedulable", 60)
-    with pytest.raises(errors.Unavailable, match="no replica of 'waiting' is ready now"):
+    with (
+        ChatClient(release.address, relayed=True) as client,
+        pytest.raises(errors.Unavailable, match="no replica of 'waiting' is ready now"),
+    ):
         client.chat("waiting", HELLO)
     with NameServerClient(release.address) as names:
         assert "waiting" not in names.get_service_names("chat")
@@ -331,10 +332,12 @@ def test_24_unknown_names_and_broken_bodies_are_errors_that_say_what_is_wrong(re
 
 @pytest.mark.parametrize("relayed", [False, True], ids=["direct", "through 9527"])
 def test_24_an_engine_that_is_killed_mid_stream_ends_the_answer_with_an_error(
-    release: Release, node: Node, namespace: str, relayed: bool
+    release: Release, node: Node, namespace: str, client: ChatClient, relayed: bool
 ) -> None:
     release.apply("dying", namespace)
     release.wait("dying", namespace)
+    # A front door hears of it a moment later.
+    client.wait_service_available("dying", 10)
     streaming = Streaming(release.address, "dying", relayed=relayed)
     pod = release.pods("dying", namespace)[0]["metadata"]["name"]
     os.kill(node.pid_of(pod, namespace, "engine"), signal.SIGKILL)

@@ -98,7 +98,7 @@ def test_what_was_deleted_while_the_watch_was_down_is_forgotten_and_nothing_is_m
             mark = home.plane.audit.mark()
             home.delete("ghost")
             until(lambda: not home.admin.list(resources.DEPLOYMENTS, home.namespace), 60, "it is collected")
-            until(lambda: home.registry() == {}, 5, "its name is gone")
+            until(lambda: home.listed("ghost") == [], 5, "its pods are gone from its name")
             time.sleep(2)
         proxy.send(resources.MODELENGINES, GONE)
         time.sleep(1)
