@@ -334,12 +334,14 @@ def test_24_unknown_names_and_broken_bodies_are_errors_that_say_what_is_wrong(re
 def test_24_an_engine_that_is_killed_mid_stream_ends_the_answer_with_an_error(
     release: Release, node: Node, namespace: str, client: ChatClient, relayed: bool
 ) -> None:
-    release.apply("dying", namespace)
-    release.wait("dying", namespace)
+    # A name of its own: the namespace of the other case may still be there, and has its name though its pod is dead.
+    name = "dying-behind-9527" if relayed else "dying"
+    release.apply(name, namespace)
+    release.wait(name, namespace)
     # A front door hears of it a moment later.
-    client.wait_service_available("dying", 10)
-    streaming = Streaming(release.address, "dying", relayed=relayed)
-    pod = release.pods("dying", namespace)[0]["metadata"]["name"]
+    client.wait_service_available(name, 10)
+    streaming = Streaming(release.address, name, relayed=relayed)
+    pod = release.pods(name, namespace)[0]["metadata"]["name"]
     os.kill(node.pid_of(pod, namespace, "engine"), signal.SIGKILL)
     streaming.finish()
     assert isinstance(streaming.failure, errors.StreamBroken)
