@@ -22,8 +22,6 @@ constexpr int64_t STEP_BLOCKS = 4;
 constexpr int64_t STEP = BLOCK * STEP_BLOCKS;
 constexpr int64_t PARTITION = 512;
 constexpr int64_t ROWS = 4;
-// Below this many numbers a second thread costs more than it helps.
-constexpr int64_t ALONE = 1 << 15;
 constexpr int64_t MAX_VALUE_VECTORS = 16;  // value_dim at most 256
 
 struct Shape {

@@ -6,9 +6,6 @@
 
 namespace {
 
-// Below this many numbers a second thread costs more than it helps.
-constexpr int64_t ALONE = 1 << 15;
-
 void normalize(const float* x, const float* weight, float* y, int64_t dim, float eps, float offset) {
     vec16 squares = {};
     const int64_t whole = dim / 16 * 16;

@@ -21,7 +21,6 @@ NEEDS = {
     "avx2": {"avx2", "fma", "bmi2", "f16c"},
     "neon": {"asimd"},
 }
-NONE = "none"
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _INT64, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int

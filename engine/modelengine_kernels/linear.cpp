@@ -19,8 +19,6 @@
 namespace {
 
 constexpr int64_t VECTORS = TILE / 16;
-// Below this many numbers a second thread costs more than it helps.
-constexpr int64_t ALONE = 1 << 15;
 #if defined(__AVX512VNNI__)
 constexpr int ROWS = 6;  // 24 sums, 4 vectors of weights and one of a row fill the registers
 #else
@@ -87,14 +85,13 @@ void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
         most = max16(most, v < splat(0.0f) ? -v : v);
     }
     float largest = highest(most);
-    bool is_finite = true;
     for (int64_t i = whole; i < inputs; ++i) largest = std::max(largest, std::fabs(as_float(x[i])));
     // The maximum overlooks a NaN, a sum does not.
     vec16 check = {};
     for (int64_t i = 0; i < whole; i += 16) check += load16(x + i) * splat(0.0f);
     float checked = total(check);
     for (int64_t i = whole; i < inputs; ++i) checked += as_float(x[i]) * 0.0f;
-    is_finite = checked == 0.0f;
+    const bool is_finite = checked == 0.0f;
     int8_t* to = rows.values.data() + row * rows.inputs;
     const float inverse = is_finite && largest > 0 ? 127.0f / largest : 0.0f;
     if (!is_finite) {
@@ -208,9 +205,9 @@ inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows,
             target.put(first + n, tile * TILE + v * 16, results[n][v] * splat(rows.scales[first + n]));
 }
 
-template <int N, typename T>
-inline void tile32(const float* weights, const float* x, int64_t inputs, int64_t first, int64_t tile,
-                   const Target<T>& target) {
+template <int N>
+inline void tile_wide(const float* weights, const float* x, int64_t inputs, int64_t first, int64_t tile,
+                      const Target<float>& target) {
     vec16 sums[N][VECTORS] = {};
     x += first * inputs;
     for (int64_t k = 0; k < inputs; ++k, weights += TILE) {
@@ -244,9 +241,9 @@ inline __attribute__((always_inline)) vec16 dot2(vec16 sum, ivec16 weights, int3
 #endif
 }
 
-template <int N, typename T>
-inline void tile16(const bfloat* weights, const bfloat* x, int64_t inputs, int64_t first, int64_t tile,
-                   const Target<T>& target) {
+template <int N>
+inline void tile_wide(const bfloat* weights, const bfloat* x, int64_t inputs, int64_t first, int64_t tile,
+                      const Target<bfloat>& target) {
     vec16 sums[N][VECTORS] = {};
     x += first * inputs;
     const auto add = [&](const bfloat* at, const auto& pair_of) __attribute__((always_inline)) {
@@ -326,21 +323,13 @@ void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, 
 }
 
 // The weights are of the same type as the activations.
-void wide_linear(const float* x, const Target<float>& target, const uint8_t* weights, int64_t count, int64_t inputs,
+template <typename T>
+void wide_linear(const T* x, const Target<T>& target, const uint8_t* weights, int64_t count, int64_t inputs,
                  int threads) {
     over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const float* w = reinterpret_cast<const float*>(weights + tile * tile_bytes(inputs, 32));
-#define ME_TILE32(N) tile32<N>(w, x, inputs, first, tile, target)
-        ME_BY_ROWS(n, ME_TILE32)
-    });
-}
-
-void wide_linear(const bfloat* x, const Target<bfloat>& target, const uint8_t* weights, int64_t count, int64_t inputs,
-                 int threads) {
-    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const bfloat* w = reinterpret_cast<const bfloat*>(weights + tile * tile_bytes(inputs, 16));
-#define ME_TILE16(N) tile16<N>(w, x, inputs, first, tile, target)
-        ME_BY_ROWS(n, ME_TILE16)
+        const T* w = reinterpret_cast<const T*>(weights + tile * tile_bytes(inputs, 8 * sizeof(T)));
+#define ME_TILE_WIDE(N) tile_wide<N>(w, x, inputs, first, tile, target)
+        ME_BY_ROWS(n, ME_TILE_WIDE)
     });
 }
 

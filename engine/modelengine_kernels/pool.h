@@ -7,6 +7,9 @@
 
 #include <cstdint>
 
+// Below this many numbers a second thread costs more than it helps.
+constexpr int64_t ALONE = 1 << 15;
+
 void run_parallel(int threads, int64_t count, void (*work)(void* context, int64_t item), void* context);
 
 // Calls work(item) for every item below count, in any order, by at most so many threads.
