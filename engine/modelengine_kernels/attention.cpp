@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels.h"
 #include "pool.h"
 #include "vectors.h"
 
@@ -24,11 +25,7 @@ constexpr int64_t PARTITION = 512;
 constexpr int64_t ROWS = 4;
 constexpr int64_t MAX_VALUE_VECTORS = 16;  // value_dim at most 256
 
-struct Shape {
-    int64_t heads, kv_heads, head_dim, value_dim;
-    int64_t window;  // 0: none
-    float scale, softcap;  // softcap 0: none
-};
+using Shape = AttentionShape;
 
 struct Sequence {
     int64_t begin, count, start;  // rows begin..begin+count of the batch stand at positions from start
@@ -178,8 +175,8 @@ struct Task {
     int64_t partition;  // -1: all
 };
 
-template <typename T, typename KV>
-void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV>& cache, const Shape& shape,
+template <typename KV>
+void attend(const float* query, const int64_t* query_strides, float* out, const Cache<KV>& cache, const Shape& shape,
             const std::vector<Sequence>& sequences, int threads) {
     const int64_t group = shape.heads / shape.kv_heads, vectors = shape.value_dim / 16;
     std::vector<Task> tasks;
@@ -209,8 +206,8 @@ void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV
         for (int64_t n = 0; n < t.rows; ++n) {
             const int64_t row = sequences[t.sequence].begin + (t.first_row + n) / group;
             const int64_t head = t.kv_head * group + (t.first_row + n) % group;
-            const T* from = query + row * query_strides[0] + head * query_strides[1];
-            for (int64_t d = 0; d < shape.head_dim; ++d) space[n * shape.head_dim + d] = as_float(from[d]);
+            const float* from = query + row * query_strides[0] + head * query_strides[1];
+            for (int64_t d = 0; d < shape.head_dim; ++d) space[n * shape.head_dim + d] = from[d];
             queries[n] = space.data() + n * shape.head_dim;
             positions[n] = position(t, n);
         }
@@ -219,7 +216,7 @@ void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV
         for (int64_t n = 0; n < t.rows; ++n) {
             const int64_t row = sequences[t.sequence].begin + (t.first_row + n) / group;
             const int64_t head = t.kv_head * group + (t.first_row + n) % group;
-            T* to = out + (row * shape.heads + head) * shape.value_dim;
+            float* to = out + (row * shape.heads + head) * shape.value_dim;
             const vec16 sum = splat(partials[n].sum);
             for (int64_t v = 0; v < vectors; ++v) store16(to + v * 16, partials[n].values[v] / sum);
         }
@@ -267,8 +264,8 @@ void attend(const T* query, const int64_t* query_strides, T* out, const Cache<KV
     }
 }
 
-template <typename T, typename KV>
-void store(const T* key, const int64_t* key_strides, const T* value, const int64_t* value_strides,
+template <typename KV>
+void store(const float* key, const int64_t* key_strides, const float* value, const int64_t* value_strides,
            const Cache<KV>& cache, const Shape& shape, const std::vector<Sequence>& sequences, int threads) {
     int64_t rows = 0;
     for (const Sequence& sequence : sequences) rows += sequence.count;
@@ -278,41 +275,35 @@ void store(const T* key, const int64_t* key_strides, const T* value, const int64
             for (int64_t i = 0; i < sequence.count; ++i) {
                 const int64_t position = sequence.start + i, row = sequence.begin + i, slot = position % BLOCK;
                 const int64_t page = sequence.blocks[position / BLOCK] * shape.kv_heads + h;
-                const T* k = key + row * key_strides[0] + h * key_strides[1];
-                const T* v = value + row * value_strides[0] + h * value_strides[1];
+                const float* k = key + row * key_strides[0] + h * key_strides[1];
+                const float* v = value + row * value_strides[0] + h * value_strides[1];
                 KV* keys = cache.keys + page * shape.head_dim * BLOCK + slot;
                 KV* values = cache.values + (page * BLOCK + slot) * shape.value_dim;
-                for (int64_t d = 0; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(as_float(k[d]));
-                for (int64_t d = 0; d < shape.value_dim; ++d) values[d] = to<KV>(as_float(v[d]));
+                for (int64_t d = 0; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(k[d]);
+                for (int64_t d = 0; d < shape.value_dim; ++d) values[d] = to<KV>(v[d]);
             }
     });
 }
 
-template <typename T, typename KV>
-void store_and_attend(const void* const* tensors, const int64_t* strides, const Shape& shape,
+template <typename KV>
+void store_and_attend(const AttentionRows& rows, void* keys, void* values, const Shape& shape,
                       const std::vector<Sequence>& sequences, int threads) {
-    const Cache<KV> cache{static_cast<KV*>(const_cast<void*>(tensors[4])), static_cast<KV*>(const_cast<void*>(tensors[5]))};
-    store(static_cast<const T*>(tensors[1]), strides + 2, static_cast<const T*>(tensors[2]), strides + 4, cache, shape,
-          sequences, threads);
-    attend(static_cast<const T*>(tensors[0]), strides, static_cast<T*>(const_cast<void*>(tensors[3])), cache, shape,
-           sequences, threads);
+    const Cache<KV> cache{static_cast<KV*>(keys), static_cast<KV*>(values)};
+    store(rows.key, rows.key_strides, rows.value, rows.value_strides, cache, shape, sequences, threads);
+    attend(rows.query, rows.query_strides, rows.out, cache, shape, sequences, threads);
 }
 
 }  // namespace
 
-// tensors: query, key, value, out, key cache, value cache. strides: of rows and of heads, in elements, of query, key and
-// value; the last dimension is dense. sizes: heads, kv_heads, head_dim, value_dim, window. plan: for each sequence
-// begin, count, start, and where in `blocks` its table begins. Types: 0 float32, 1 bfloat16.
-extern "C" void me_attention(const void* const* tensors, const int64_t* strides, const int64_t* sizes, float scale,
-                             float softcap, const int32_t* plan, int64_t sequences, const int32_t* blocks, int type,
-                             int cache_type, int threads) {
-    const Shape shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], scale, softcap};
+extern "C" void me_attention(const AttentionRows* rows, const AttentionShape* shape, void* keys, void* values,
+                             const int32_t* plan, int64_t sequences, const int32_t* blocks, int cache_type,
+                             int threads) {
     std::vector<Sequence> all;
     all.reserve(sequences);
     for (int64_t s = 0; s < sequences; ++s)
         all.push_back({plan[4 * s], plan[4 * s + 1], plan[4 * s + 2], blocks + plan[4 * s + 3]});
-    if (type == 0 && cache_type == 0) store_and_attend<float, float>(tensors, strides, shape, all, threads);
-    if (type == 0 && cache_type == 1) store_and_attend<float, bfloat>(tensors, strides, shape, all, threads);
-    if (type == 1 && cache_type == 0) store_and_attend<bfloat, float>(tensors, strides, shape, all, threads);
-    if (type == 1 && cache_type == 1) store_and_attend<bfloat, bfloat>(tensors, strides, shape, all, threads);
+    if (cache_type == 0)
+        store_and_attend<float>(*rows, keys, values, *shape, all, threads);
+    else
+        store_and_attend<bfloat>(*rows, keys, values, *shape, all, threads);
 }

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 import torch
 
+from modelengine_kernels import tape
 from modelengine_kernels.library import TYPES, load, threads
+from modelengine_kernels.tape import Call, Operation
 
 MAX_VALUE_DIM = 256
 
 
 def is_supported(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether the kernel takes these: `[tokens, heads, dim]`, of equal type."""
+    """Whether the kernel takes these: `[tokens, heads, dim]`."""
     return (
         load() is not None
         and query.device.type == "cpu"
-        and query.dtype == key.dtype == value.dtype
-        and query.dtype in TYPES
         and value.shape[-1] % 16 == 0
         and value.shape[-1] <= MAX_VALUE_DIM
         and query.shape[1] % key.shape[1] == 0
@@ -39,9 +39,27 @@ class Plan:
             rows += begin, count, start, len(blocks)
             blocks += table
         self.count = len(sequences)
+        self.tokens = sum(count for _, count, _, _ in sequences)
         self.rows = torch.tensor(rows, dtype=torch.int32)
         self.blocks = torch.tensor(blocks, dtype=torch.int32)
-        self.threads = threads()
+
+
+class _Rows(ctypes.Structure):
+    """AttentionRows of kernels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("query", "key", "value", "out")),
+        *((f"{name}_strides", ctypes.c_int64 * 2) for name in ("query", "key", "value")),
+    ]
+
+
+class _Shape(ctypes.Structure):
+    """AttentionShape of kernels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "head_dim", "value_dim", "window")),
+        *((name, ctypes.c_float) for name in ("scale", "softcap")),
+    ]
 
 
 def store_and_attend(
@@ -49,33 +67,53 @@ def store_and_attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
+    layer: int,
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
-    out: torch.Tensor,
     scale: float,
-    window: int,
-    softcap: float,
-) -> None:
-    """Writes the new keys and values into the cache and attends. Shapes: query `[rows, heads, head_dim]`, key
-    `[rows, kv_heads, head_dim]`, value `[rows, kv_heads, value_dim]`, out `[rows, heads, value_dim]` dense, caches
-    `[blocks, kv_heads, head_dim, 16]` and `[blocks, kv_heads, 16, value_dim]`. A `window` or `softcap` of 0 is none.
+    window: int = 0,
+    softcap: float = 0.0,
+) -> torch.Tensor:
+    """Writes the new keys and values into the layer's cache and attends: float32 `[rows, heads, value_dim]`.
+
+    Shapes: query `[rows, heads, head_dim]`, key `[rows, kv_heads, head_dim]`, value `[rows, kv_heads, value_dim]`,
+    caches `[blocks, kv_heads, head_dim, 16]` and `[blocks, kv_heads, 16, value_dim]`. Rows that belong to no sequence
+    become 0. A `window` or `softcap` of 0 is none.
     """
     library = load()
     assert library is not None
-    tensors = (query, key, value, out, key_cache, value_cache)
-    pointers = (ctypes.c_void_p * 6)(*[tensor.data_ptr() for tensor in tensors])
-    strides = (ctypes.c_int64 * 6)(*query.stride()[:2], *key.stride()[:2], *value.stride()[:2])
-    sizes = (ctypes.c_int64 * 5)(query.shape[1], key.shape[1], query.shape[2], value.shape[2], window)
+    query, key, value = query.float(), key.float(), value.float()
+    count, heads, head_dim = query.shape
+    kv_heads, value_dim = value.shape[1:]
+    out = torch.empty((count, heads, value_dim))
+    if plan.tokens < count:
+        # Padding must not carry numbers that are none into the next layer.
+        out[plan.tokens :] = 0
+    if tape.leaves_out(
+        lambda: Call(
+            Operation.ATTEND,
+            (query, key, value),
+            out,
+            (),
+            (heads, kv_heads, head_dim, value_dim, window, layer),
+            (scale, softcap),
+        )
+    ):
+        return out
     library.me_attention(
-        pointers,
-        strides,
-        sizes,
-        scale,
-        softcap,
+        ctypes.byref(
+            _Rows(
+                *(tensor.data_ptr() for tensor in (query, key, value, out)),
+                *(tensor.stride()[:2] for tensor in (query, key, value)),
+            )
+        ),
+        ctypes.byref(_Shape(heads, kv_heads, head_dim, value_dim, window, scale, softcap)),
+        key_cache.data_ptr(),
+        value_cache.data_ptr(),
         plan.rows.data_ptr(),
         plan.count,
         plan.blocks.data_ptr(),
-        TYPES[query.dtype],
         TYPES[key_cache.dtype],
-        plan.threads,
+        threads(),
     )
+    return out

@@ -1,6 +1,9 @@
 // Small steps between the large ones, each in one pass: what costs time there is not arithmetic but starting it.
 // A row's sum is taken in sixteen lanes that are added in a fixed order, so it depends on the row alone.
 
+#include <algorithm>
+
+#include "kernels.h"
 #include "pool.h"
 #include "vectors.h"
 
@@ -23,14 +26,14 @@ void normalize(const float* x, const float* weight, float* y, int64_t dim, float
 
 }  // namespace
 
-// y = x / rms(x) * (weight + offset) for rows of float32 that begin every `stride` numbers; y is dense.
-extern "C" void me_rms_norm(const float* x, int64_t stride, const float* weight, float* y, int64_t rows, int64_t dim,
-                            float eps, float offset, int threads) {
-    parallel_for(rows * dim > ALONE ? threads : 1, rows,
-                 [=](int64_t r) { normalize(x + r * stride, weight, y + r * dim, dim, eps, offset); });
+extern "C" void me_rms_norm(const float* x, int64_t stride, const float* weight, float* y, int64_t rows, int64_t parts,
+                            int64_t dim, float eps, float offset, int threads) {
+    parallel_for(rows * parts * dim > ALONE ? threads : 1, rows, [=](int64_t r) {
+        for (int64_t p = 0; p < parts; ++p)
+            normalize(x + r * stride + p * dim, weight, y + (r * parts + p) * dim, dim, eps, offset);
+    });
 }
 
-// y = silu(gate) * up, for rows that begin every `stride` numbers; y is dense.
 extern "C" void me_silu_times(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride, float* y,
                               int64_t rows, int64_t dim, int threads) {
     parallel_for(rows * dim > ALONE / 4 ? threads : 1, rows, [=](int64_t r) {
@@ -45,14 +48,14 @@ extern "C" void me_silu_times(const float* gate, int64_t gate_stride, const floa
     });
 }
 
-// Turns pairs (i, i + dim / 2) of each head by the angle of its row: y = x * cos + (-x2, x1) * sin. x is
-// [rows][heads][dim] with strides, cos and sin are [rows][dim], y is dense.
 extern "C" void me_rotate(const float* x, int64_t row_stride, int64_t head_stride, const float* cos, const float* sin,
-                          float* y, int64_t rows, int64_t heads, int64_t dim, int threads) {
+                          const int32_t* places, float* y, int64_t rows, int64_t heads, int64_t dim, int threads) {
     const int64_t half = dim / 2;
     parallel_for(rows * heads * dim > ALONE ? threads : 1, rows, [=](int64_t r) {
+        const int64_t place = places ? places[r] : r;
+        const float *c = cos + place * dim, *s = sin + place * dim;
         for (int64_t h = 0; h < heads; ++h) {
-            const float *from = x + r * row_stride + h * head_stride, *c = cos + r * dim, *s = sin + r * dim;
+            const float* from = x + r * row_stride + h * head_stride;
             float* to = y + (r * heads + h) * dim;
             for (int64_t i = 0; i < half; ++i) {
                 to[i] = from[i] * c[i] - from[i + half] * s[i];
@@ -60,4 +63,16 @@ extern "C" void me_rotate(const float* x, int64_t row_stride, int64_t head_strid
             }
         }
     });
+}
+
+extern "C" void me_add(const float* a, const float* b, float* y, int64_t count, int threads) {
+    constexpr int64_t PIECE = ALONE / 8;
+    parallel_for(count > ALONE ? threads : 1, (count + PIECE - 1) / PIECE, [=](int64_t piece) {
+        const int64_t end = std::min(count, (piece + 1) * PIECE);
+        for (int64_t i = piece * PIECE; i < end; ++i) y[i] = a[i] + b[i];
+    });
+}
+
+extern "C" void me_select(const float* x, const int64_t* selected, float* y, int64_t rows, int64_t dim) {
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(x + selected[r] * dim, dim, y + r * dim);
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from modelengine_kernels import tape
 from modelengine_kernels.library import load, threads
+from modelengine_kernels.tape import Call, Operation
 
 
 def is_supported(*tensors: torch.Tensor) -> bool:
@@ -14,24 +16,31 @@ def is_supported(*tensors: torch.Tensor) -> bool:
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, offset: float) -> torch.Tensor:
-    """`x / rms(x) * (weight + offset)` over the last dimension."""
+    """`x / rms(x) * (weight + offset)` over the last dimension of `[1, rows, dim]` or `[1, rows, heads, dim]`."""
     library = load()
     assert library is not None
-    rows = x if x.is_contiguous() else x.contiguous()
-    result = torch.empty_like(rows)
-    dim = x.shape[-1]
+    shape, dim = x.shape, x.shape[-1]
+    if not (x.shape[0] == 1 and x.ndim in (3, 4) and (x.ndim == 3 or x.stride(2) == dim)):
+        x = x.reshape(1, -1, dim)
+    result = torch.empty(x.shape)
+    _, rows, *parts, _ = x.shape
+    if tape.leaves_out(
+        lambda: Call(Operation.RMS_NORM, (x[0],), result[0], (weight,), (parts[0] if parts else 1, dim), (eps, offset))
+    ):
+        return result.view(shape)
     library.me_rms_norm(
-        rows.data_ptr(),
-        dim,
+        x.data_ptr(),
+        x.stride(1),
         weight.data_ptr(),
         result.data_ptr(),
-        rows.numel() // dim,
+        rows,
+        parts[0] if parts else 1,
         dim,
         eps,
         offset,
         threads(),
     )
-    return result
+    return result.view(shape)
 
 
 def silu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -40,6 +49,8 @@ def silu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     assert library is not None
     _, rows, dim = gate.shape
     result = torch.empty((1, rows, dim))
+    if tape.leaves_out(lambda: Call(Operation.SILU_TIMES, (gate[0], up[0]), result[0], (), (dim,))):
+        return result
     library.me_silu_times(
         gate.data_ptr(),
         gate.stride(1),
@@ -59,12 +70,17 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     assert library is not None
     _, heads, rows, dim = x.shape
     result = torch.empty((1, rows, heads, dim))
+    if tape.leaves_out(
+        lambda: Call(Operation.ROTATE, (x[0].transpose(0, 1), cos[0], sin[0]), result[0], (), (heads, dim))
+    ):
+        return result.transpose(1, 2)
     library.me_rotate(
         x.data_ptr(),
         x.stride(2),
         x.stride(1),
         cos.data_ptr(),
         sin.data_ptr(),
+        None,
         result.data_ptr(),
         rows,
         heads,

@@ -25,14 +25,18 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _INT64, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
-    "me_attention": [*[_POINTER] * 3, _FLOAT, _FLOAT, _POINTER, _INT64, _POINTER, _INT, _INT, _INT],
-    "me_linear": [*[_POINTER] * 5, *[_INT64] * 3, *[_INT] * 3],
+    "me_attention": [*[_POINTER] * 5, _INT64, _POINTER, _INT, _INT],
+    "me_linear": [*[_POINTER] * 5, *[_INT64] * 3, _INT, _INT],
     "me_pack": [_POINTER, _INT64, _INT64, _INT, _INT, _POINTER, _POINTER, _INT],
-    "me_rms_norm": [_POINTER, _INT64, _POINTER, _POINTER, _INT64, _INT64, _FLOAT, _FLOAT, _INT],
+    "me_unpack_rows": [_POINTER, _POINTER, _INT64, _INT, _POINTER, _INT64, _POINTER],
+    "me_rms_norm": [_POINTER, _INT64, _POINTER, _POINTER, *[_INT64] * 3, _FLOAT, _FLOAT, _INT],
     "me_silu_times": [_POINTER, _INT64, _POINTER, _INT64, _POINTER, _INT64, _INT64, _INT],
-    "me_rotate": [_POINTER, _INT64, _INT64, _POINTER, _POINTER, _POINTER, *[_INT64] * 3, _INT],
-    "me_unpack_rows": [_POINTER, _POINTER, _INT64, _INT, _POINTER, _INT64, _POINTER, _INT],
+    "me_rotate": [_POINTER, _INT64, _INT64, *[_POINTER] * 4, *[_INT64] * 3, _INT],
+    "me_program_new": [_POINTER, _INT64, _POINTER, _INT64, _INT64],
+    "me_program_free": [_POINTER],
+    "me_program_run": [_POINTER, _POINTER],
 }
+_RESULTS = {"me_program_new": _POINTER, "me_program_run": _INT}
 
 
 # Of the kernels' own pool, which is not torch's: see `set_threads`.
@@ -66,7 +70,7 @@ def load() -> ctypes.CDLL | None:
             library = ctypes.CDLL(str(path))
             for function, arguments in _SIGNATURES.items():
                 getattr(library, function).argtypes = arguments
-                getattr(library, function).restype = None
+                getattr(library, function).restype = _RESULTS.get(function)
             log.info("kernels: %s", name)
             return library
     log.info("kernels: none, torch alone")

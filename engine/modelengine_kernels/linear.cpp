@@ -1,9 +1,10 @@
 // Linear layers over weights in 32, 16, 8 or 4 bits, whose rows never depend on the rows beside them nor on threads.
 //
-// 32 and 16 bits: products are summed in the order of the inputs. 8 and 4 bits: activations are quantized row by row,
-// so a row's scale is its own, and sums of integers are exact in any order. Those weights are symmetric per output
-// channel (8 bit) or per group of 32 inputs (4 bit), stored as unsigned numbers (w + 128, w + 8), which is what the dot
-// product instructions want; the row's sum takes the offset out again.
+// Activations are float32. 32 and 16 bits: products are summed in the order of the inputs, in 16 bits over activations
+// rounded to bfloat16. 8 and 4 bits: activations are quantized row by row, so a row's scale is its own, and sums of
+// integers are exact in any order. Those weights are symmetric per output channel (8 bit) or per group of 32 inputs
+// (4 bit), stored as unsigned numbers (w + 128, w + 8), which is what the dot product instructions want; the row's sum
+// takes the offset out again.
 
 #include <algorithm>
 #include <vector>
@@ -12,6 +13,7 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels.h"
 #include "layout.h"
 #include "pool.h"
 #include "vectors.h"
@@ -76,8 +78,7 @@ struct Rows {
           sums(rows * this->inputs / GROUP) {}
 };
 
-template <typename T>
-void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
+void quantize(const float* x, int64_t inputs, Rows& rows, int64_t row) {
     vec16 most = {};
     const int64_t whole = inputs / 16 * 16;
     for (int64_t i = 0; i < whole; i += 16) {
@@ -85,12 +86,12 @@ void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
         most = max16(most, v < splat(0.0f) ? -v : v);
     }
     float largest = highest(most);
-    for (int64_t i = whole; i < inputs; ++i) largest = std::max(largest, std::fabs(as_float(x[i])));
+    for (int64_t i = whole; i < inputs; ++i) largest = std::max(largest, std::fabs(x[i]));
     // The maximum overlooks a NaN, a sum does not.
     vec16 check = {};
     for (int64_t i = 0; i < whole; i += 16) check += load16(x + i) * splat(0.0f);
     float checked = total(check);
-    for (int64_t i = whole; i < inputs; ++i) checked += as_float(x[i]) * 0.0f;
+    for (int64_t i = whole; i < inputs; ++i) checked += x[i] * 0.0f;
     const bool is_finite = checked == 0.0f;
     int8_t* to = rows.values.data() + row * rows.inputs;
     const float inverse = is_finite && largest > 0 ? 127.0f / largest : 0.0f;
@@ -106,7 +107,7 @@ void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
             std::memcpy(to + i, &q, sizeof q);
         }
         for (int64_t i = whole; i < inputs; ++i)
-            to[i] = static_cast<int8_t>((as_float(x[i]) * inverse + 12582912.0f) - 12582912.0f);
+            to[i] = static_cast<int8_t>((x[i] * inverse + 12582912.0f) - 12582912.0f);
         std::fill(to + inputs, to + rows.inputs, 0);
     }
     // A row that is no numbers gives a row that is none, and harms no other.
@@ -121,9 +122,8 @@ void quantize(const T* x, int64_t inputs, Rows& rows, int64_t row) {
     rows.offsets[row] = all * 128;
 }
 
-template <typename T>
 struct Target {
-    T* to;
+    float* to;
     int64_t outputs;
     const float* bias;
 
@@ -131,19 +131,19 @@ struct Target {
     inline __attribute__((always_inline)) void put(int64_t row, int64_t channel, vec16 value) const {
         if (channel >= outputs) return;
         const int64_t here = std::min<int64_t>(16, outputs - channel);
-        T* at = to + row * outputs + channel;
+        float* at = to + row * outputs + channel;
         if (here == 16) {
             if (bias) value += load16(bias + channel);
             store16(at, value);
         } else {
-            for (int64_t i = 0; i < here; ++i) at[i] = ::to<T>(value[i] + (bias ? bias[channel + i] : 0.0f));
+            for (int64_t i = 0; i < here; ++i) at[i] = value[i] + (bias ? bias[channel + i] : 0.0f);
         }
     }
 };
 
-template <int N, typename T>
+template <int N>
 inline void tile8(const uint8_t* weights, const float* scales, const Rows& rows, int64_t inputs4, int64_t first,
-                  int64_t tile, const Target<T>& target) {
+                  int64_t tile, const Target& target) {
     ivec16 sums[N][VECTORS] = {};
     const int8_t* x = rows.values.data() + first * rows.inputs;
     for (int64_t k = 0; k < inputs4; ++k, weights += TILE * 4) {
@@ -167,9 +167,9 @@ inline void tile8(const uint8_t* weights, const float* scales, const Rows& rows,
         }
 }
 
-template <int N, typename T>
+template <int N>
 inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows, int64_t groups, int64_t first,
-                  int64_t tile, const Target<T>& target) {
+                  int64_t tile, const Target& target) {
     vec16 results[N][VECTORS] = {};
     const int8_t* x = rows.values.data() + first * rows.inputs;
     const bytes64 low = (bytes64){} + 15;
@@ -207,7 +207,7 @@ inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows,
 
 template <int N>
 inline void tile_wide(const float* weights, const float* x, int64_t inputs, int64_t first, int64_t tile,
-                      const Target<float>& target) {
+                      const Target& target) {
     vec16 sums[N][VECTORS] = {};
     x += first * inputs;
     for (int64_t k = 0; k < inputs; ++k, weights += TILE) {
@@ -243,7 +243,7 @@ inline __attribute__((always_inline)) vec16 dot2(vec16 sum, ivec16 weights, int3
 
 template <int N>
 inline void tile_wide(const bfloat* weights, const bfloat* x, int64_t inputs, int64_t first, int64_t tile,
-                      const Target<bfloat>& target) {
+                      const Target& target) {
     vec16 sums[N][VECTORS] = {};
     x += first * inputs;
     const auto add = [&](const bfloat* at, const auto& pair_of) __attribute__((always_inline)) {
@@ -302,8 +302,7 @@ void over_tiles(int64_t outputs, int64_t count, int threads, Run run) {
     });
 }
 
-template <typename T>
-void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, const float* scales, int64_t count,
+void narrow_linear(const float* x, const Target& target, const uint8_t* weights, const float* scales, int64_t count,
                    int64_t inputs, int bits, int threads) {
     Rows rows(count, inputs);
     parallel_for(count * inputs < ALONE ? 1 : threads, count,
@@ -324,8 +323,7 @@ void narrow_linear(const T* x, const Target<T>& target, const uint8_t* weights, 
 
 // The weights are of the same type as the activations.
 template <typename T>
-void wide_linear(const T* x, const Target<T>& target, const uint8_t* weights, int64_t count, int64_t inputs,
-                 int threads) {
+void wide_linear(const T* x, const Target& target, const uint8_t* weights, int64_t count, int64_t inputs, int threads) {
     over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
         const T* w = reinterpret_cast<const T*>(weights + tile * tile_bytes(inputs, 8 * sizeof(T)));
 #define ME_TILE_WIDE(N) tile_wide<N>(w, x, inputs, first, tile, target)
@@ -333,26 +331,28 @@ void wide_linear(const T* x, const Target<T>& target, const uint8_t* weights, in
     });
 }
 
-template <typename T>
-void linear(const T* x, T* y, const uint8_t* weights, const float* scales, const float* bias, int64_t count,
-            int64_t inputs, int64_t outputs, int bits, int threads) {
-    const Target<T> target{y, outputs, bias};
-    if (bits > 8)
-        wide_linear(x, target, weights, count, inputs, threads);
-    else
-        narrow_linear(x, target, weights, scales, count, inputs, bits, threads);
+void half_linear(const float* x, const Target& target, const uint8_t* weights, int64_t count, int64_t inputs,
+                 int threads) {
+    std::vector<bfloat> halves(count * inputs);
+    parallel_for(count * inputs < ALONE ? 1 : threads, count, [&](int64_t m) {
+        const float* from = x + m * inputs;
+        bfloat* to = halves.data() + m * inputs;
+        const int64_t whole = inputs / 16 * 16;
+        for (int64_t i = 0; i < whole; i += 16) store16(to + i, load16(from + i));
+        for (int64_t i = whole; i < inputs; ++i) to[i] = rounded(from[i]);
+    });
+    wide_linear(halves.data(), target, weights, count, inputs, threads);
 }
 
 }  // namespace
 
-// y[rows][outputs] = x[rows][inputs] times the packed weights, plus the bias if there is one. Types: 0 float32,
-// 1 bfloat16, of x and y. bits: 8 or 4, or those of the type.
-extern "C" void me_linear(const void* x, void* y, const uint8_t* weights, const float* scales, const float* bias,
-                          int64_t rows, int64_t inputs, int64_t outputs, int bits, int type, int threads) {
-    if (type == 0)
-        linear(static_cast<const float*>(x), static_cast<float*>(y), weights, scales, bias, rows, inputs, outputs, bits,
-               threads);
+extern "C" void me_linear(const float* x, float* y, const uint8_t* weights, const float* scales, const float* bias,
+                          int64_t rows, int64_t inputs, int64_t outputs, int bits, int threads) {
+    const Target target{y, outputs, bias};
+    if (bits == 32)
+        wide_linear(x, target, weights, rows, inputs, threads);
+    else if (bits == 16)
+        half_linear(x, target, weights, rows, inputs, threads);
     else
-        linear(static_cast<const bfloat*>(x), static_cast<bfloat*>(y), weights, scales, bias, rows, inputs, outputs,
-               bits, threads);
+        narrow_linear(x, target, weights, scales, rows, inputs, bits, threads);
 }

@@ -12,14 +12,15 @@ from typing import Self
 import torch
 from torch import nn
 
+from modelengine_kernels import tape
 from modelengine_kernels.library import TYPES, load, threads
+from modelengine_kernels.tape import Call, Operation
 
 # As in layout.h.
 TILE = 64
 GROUP = 32
 # Beyond, a sum of products of bytes may leave 32 bits.
 MAX_INPUTS = 65_536
-_ACTIVATIONS = {32: {torch.float32}, 16: {torch.bfloat16}, 8: {*TYPES}, 4: {*TYPES}}
 
 
 def packed_sizes(outputs: int, inputs: int, bits: int) -> tuple[int, int]:
@@ -63,8 +64,7 @@ class _Packed(nn.Module):
 
 
 class PackedLinear(_Packed):
-    """`weight` and `scales` are what `pack` gives; `bias` is float32 or None. 32 and 16 bits take and give float32 and
-    bfloat16, the others either."""
+    """`weight` and `scales` are what `pack` gives; `bias` is float32 or None, as is what goes in and comes out."""
 
     weight: torch.Tensor
     scales: torch.Tensor
@@ -104,13 +104,23 @@ class PackedLinear(_Packed):
         return joined
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Raises TypeError for activations that its weights can't be multiplied with."""
-        if x.dtype not in _ACTIVATIONS[self.bits]:
-            raise TypeError(f"weights in {self.bits} bits and activations in {x.dtype}")
+        """Raises TypeError for activations that are not float32."""
+        if x.dtype != torch.float32:
+            raise TypeError(f"packed weights and activations in {x.dtype}")
         library = load()
         assert library is not None
         dense = x.contiguous()
-        result = torch.empty((*x.shape[:-1], self.out_features), dtype=x.dtype)
+        result = torch.empty((*x.shape[:-1], self.out_features))
+        if tape.leaves_out(
+            lambda: Call(
+                Operation.LINEAR,
+                (dense.view(-1, self.in_features),),
+                result.view(-1, self.out_features),
+                (self.weight, self.scales, self.bias),
+                (self.in_features, self.out_features, self.bits),
+            )
+        ):
+            return result
         library.me_linear(
             dense.data_ptr(),
             result.data_ptr(),
@@ -121,7 +131,6 @@ class PackedLinear(_Packed):
             self.in_features,
             self.out_features,
             self.bits,
-            TYPES[x.dtype],
             threads(),
         )
         return result
@@ -133,9 +142,9 @@ class PackedEmbedding(_Packed):
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, bits: int, dtype: torch.dtype) -> None:
+    def __init__(self, num_embeddings: int, embedding_dim: int, bits: int) -> None:
         super().__init__()
-        self.num_embeddings, self.embedding_dim, self.bits, self.dtype = num_embeddings, embedding_dim, bits, dtype
+        self.num_embeddings, self.embedding_dim, self.bits = num_embeddings, embedding_dim, bits
         self.numbers = num_embeddings * embedding_dim
         size, scale_count = packed_sizes(num_embeddings, embedding_dim, bits)
         self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
@@ -148,7 +157,17 @@ class PackedEmbedding(_Packed):
         flat = indices.to(torch.int64).contiguous()
         if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.num_embeddings:
             raise IndexError(f"a token is not in the table of {self.num_embeddings}")
-        result = torch.empty((*indices.shape, self.embedding_dim), dtype=self.dtype)
+        result = torch.empty((*indices.shape, self.embedding_dim))
+        if tape.leaves_out(
+            lambda: Call(
+                Operation.EMBED,
+                (flat.view(-1, 1),),
+                result.view(-1, self.embedding_dim),
+                (self.weight, self.scales),
+                (self.embedding_dim, self.bits),
+            )
+        ):
+            return result
         library.me_unpack_rows(
             self.weight.data_ptr(),
             self.scales.data_ptr(),
@@ -157,7 +176,6 @@ class PackedEmbedding(_Packed):
             flat.data_ptr(),
             flat.numel(),
             result.data_ptr(),
-            TYPES[self.dtype],
         )
         return result
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels.h"
 #include "layout.h"
 #include "pool.h"
 #include "vectors.h"
@@ -74,26 +75,21 @@ float unpacked(const uint8_t* tile, const float* scales, int64_t c, int64_t k, i
     }
 }
 
-template <typename T>
-void unpack(const uint8_t* packed, const float* scales, int64_t inputs, int bits, int64_t n, T* to_row) {
+void unpack(const uint8_t* packed, const float* scales, int64_t inputs, int bits, int64_t n, float* to_row) {
     const uint8_t* tile = packed + n / TILE * tile_bytes(inputs, bits);
     const float* own_scales = scales + n / TILE * tile_scales(inputs, bits);
-    for (int64_t k = 0; k < inputs; ++k) to_row[k] = to<T>(unpacked(tile, own_scales, n % TILE, k, bits));
+    for (int64_t k = 0; k < inputs; ++k) to_row[k] = unpacked(tile, own_scales, n % TILE, k, bits);
 }
 
 }  // namespace
 
-// Packs weights[outputs][inputs]. Types: 0 float32, 1 bfloat16. bits: 32, 16, 8 or 4.
 extern "C" void me_pack(const void* weights, int64_t inputs, int64_t outputs, int bits, int type, uint8_t* to,
                         float* scales, int threads) {
     type == 0 ? pack(static_cast<const float*>(weights), inputs, outputs, bits, to, scales, threads)
               : pack(static_cast<const bfloat*>(weights), inputs, outputs, bits, to, scales, threads);
 }
 
-// The rows of the weights that `indices` name, as numbers again: an embedding that shares its weights with the head.
 extern "C" void me_unpack_rows(const uint8_t* packed, const float* scales, int64_t inputs, int bits,
-                               const int64_t* indices, int64_t count, void* to, int type) {
-    for (int64_t i = 0; i < count; ++i)
-        type == 0 ? unpack(packed, scales, inputs, bits, indices[i], static_cast<float*>(to) + i * inputs)
-                  : unpack(packed, scales, inputs, bits, indices[i], static_cast<bfloat*>(to) + i * inputs);
+                               const int64_t* indices, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) unpack(packed, scales, inputs, bits, indices[i], to + i * inputs);
 }

@@ -59,7 +59,12 @@ inline bfloat rounded(float x) {
 }
 
 inline __attribute__((always_inline)) void store16(bfloat* to, vec16 x) {
-    for (int i = 0; i < 16; ++i) to[i] = rounded(x[i]);
+    ivec16 bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const ivec16 high = (bits >> 16) & 0xffff;
+    const ivec16 nearest = ((bits + 0x7fff + (high & 1)) >> 16) & 0xffff;
+    const hvec16 half = __builtin_convertvector(x == x ? nearest : high | 0x40, hvec16);
+    std::memcpy(to, &half, sizeof half);
 }
 
 template <typename To>

@@ -21,7 +21,9 @@ from modelengine_kernels.linear import PackedLinear
 
 log = logging.getLogger(__name__)
 
-CLOSE = 1e-4
+# How far a fused step may be off, root mean square in shares of the result. Where numbers are narrow a last digit tips
+# some into the next step; another function is off by far more.
+CLOSE, NEAR = 1e-4, 0.02
 ROTATION = "apply_rotary_pos_emb"
 
 
@@ -107,11 +109,11 @@ def fuse_gates(model: nn.Module) -> int:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             layers = {part: inner for part, inner in child.named_children() if isinstance(inner, PackedLinear)}
-            if layers.keys() != {"gate_proj", "up_proj", "down_proj"} or layers["gate_proj"].bits == 16:
+            if layers.keys() != {"gate_proj", "up_proj", "down_proj"}:
                 continue
             trial = torch.randn(1, 3, layers["gate_proj"].in_features, generator=torch.Generator().manual_seed(0))
             fused = FusedGate(child)
-            if _is_close(fused(trial), child(trial)):
+            if _is_close(fused(trial), child(trial), CLOSE if layers["gate_proj"].bits == 32 else NEAR):
                 setattr(module, name, fused)
                 count += 1
     return count
@@ -237,5 +239,5 @@ def _turns_halves(rotation: Callable[..., Any]) -> bool:
     return all(_is_close(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def _is_close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=CLOSE, atol=CLOSE)
+def _is_close(found: torch.Tensor, expected: torch.Tensor, most: float = CLOSE) -> bool:
+    return found.shape == expected.shape and bool((found - expected).norm() <= most * expected.norm())

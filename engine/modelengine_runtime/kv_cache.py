@@ -6,6 +6,7 @@ the config but seen when they first write: heads and sizes differ between models
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ import torch
 
 from modelengine_kernels.attention import Plan
 from modelengine_kernels.layout import BLOCK_TOKENS
+
+CPU = torch.device("cpu")
 
 
 class KVCache:
@@ -26,14 +29,16 @@ class KVCache:
         self.dtype = dtype
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def layer(self, index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The caches of a layer that keeps such keys and values, `[tokens, kv_heads, dim]`."""
+    def layer(
+        self, index: int, heads: int, head_dim: int, value_dim: int, dtype: torch.dtype, device: torch.device = CPU
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The caches of a layer that keeps keys and values of such sizes."""
         caches = self._layers.get(index)
         if caches is None:
-            _, heads, head_dim = key.shape
+            made = functools.partial(torch.empty, dtype=self.dtype or dtype, device=device)
             caches = self._layers[index] = (
-                key.new_empty((self.blocks, heads, head_dim, BLOCK_TOKENS), dtype=self.dtype or key.dtype),
-                value.new_empty((self.blocks, heads, BLOCK_TOKENS, value.shape[-1]), dtype=self.dtype or value.dtype),
+                made((self.blocks, heads, head_dim, BLOCK_TOKENS)),
+                made((self.blocks, heads, BLOCK_TOKENS, value_dim)),
             )
         return caches
 
@@ -65,7 +70,3 @@ class Packed:
 
     def __post_init__(self) -> None:
         self.plan = Plan([(span.begin, span.end - span.begin, span.start, span.blocks) for span in self.spans])
-
-    @property
-    def tokens(self) -> int:
-        return self.spans[-1].end if self.spans else 0

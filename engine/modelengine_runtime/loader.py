@@ -17,6 +17,7 @@ from modelengine_kernels import library
 from modelengine_runtime import fusing, machine, packing, runner
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
+from modelengine_runtime.recording import NotRecordable
 from modelengine_runtime.text import Decode
 
 log = logging.getLogger(__name__)
@@ -150,21 +151,31 @@ def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str, bi
     missing = sorted(name for name in report["missing_keys"] if not packing.is_made(name))
     if missing:
         raise ValueError(f"the weights lack {missing[0]} ({len(missing)} in all); do they belong to this config.json?")
-    loaded: PreTrainedModel = model.to(device) if not bits else nn.Module.to(model, dtype)
+    # What is not packed is small: there is time for its precision.
+    loaded: PreTrainedModel = model.to(device) if not bits else nn.Module.to(model, torch.float32)
     return loaded.eval()
 
 
 def _speed_up(model: PreTrainedModel) -> Runner:
-    """Chooses the runner of a model with packed weights, and fuses its small steps. Raises NotPackable."""
+    """Chooses the runner of a model with packed weights, fuses its small steps, and records its pass where that can be
+    done. Raises NotPackable."""
     try:
         chosen = runner.choose(model)
     except Exception as failure:  # Whatever a foreign model raises over layers that are not torch's own.
         raise NotPackable(_first_line(failure)) from failure
-    if isinstance(chosen, runner.PackedRunner):
-        before = runner.packed_logits(model)
-        fusing.fuse(model, lambda: runner.packed_logits(model))
-        if reason := runner.why_not_packed(model, before):
-            raise NotPackable(f"fused, {reason}")
+    if not isinstance(chosen, runner.PackedRunner):
+        return chosen
+    before = runner.packed_logits(model)
+    fusing.fuse(model, lambda: runner.packed_logits(model))
+    if reason := runner.why_not_packed(model, before):
+        raise NotPackable(f"fused, {reason}")
+    try:
+        chosen.record()
+    except NotRecordable as obstacle:
+        log.info("%s runs by its own code: %s", type(model).__name__, obstacle)
+        return chosen
+    if reason := runner.why_not_packed(model, before, chosen.recorded):
+        raise NotPackable(f"recorded, {reason}")
     return chosen
 
 

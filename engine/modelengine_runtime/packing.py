@@ -65,6 +65,12 @@ class Packer(HfQuantizer):  # type: ignore[misc]
             pairs = model.all_tied_weights_keys.items()
             model.all_tied_weights_keys |= {_scales(target): _scales(source) for target, source in pairs}
 
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        for module in model.modules():
+            if isinstance(module, PackedLinear) and module.bias is not None:
+                # It comes in the checkpoint's own type.
+                module.bias.data = module.bias.data.float()
+
     @property
     def is_trainable(self) -> bool:
         return False
@@ -79,8 +85,7 @@ def _packed(module: nn.Module, bits: int) -> nn.Module | None:
         if type(module) is nn.Linear and module.in_features <= MAX_INPUTS:
             return PackedLinear(module.in_features, module.out_features, bits, module.bias is not None)
         if type(module) is nn.Embedding:
-            dtype = torch.bfloat16 if bits == 16 else torch.float32
-            return PackedEmbedding(module.num_embeddings, module.embedding_dim, bits, dtype)
+            return PackedEmbedding(module.num_embeddings, module.embedding_dim, bits)
     return None
 
 

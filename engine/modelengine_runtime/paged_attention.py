@@ -50,20 +50,20 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # From here on `[tokens, heads, dim]`.
     queries, keys, values = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
-    out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[-1]))
-    if packed.tokens < len(out):
-        # Zero where no sequence is: padding must not carry numbers that are none into the next layer.
-        out[packed.tokens :] = 0
-    key_cache, value_cache = packed.cache.layer(int(module.layer_idx), keys, values)  # type: ignore[arg-type]
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    _, kv_heads, head_dim = keys.shape
+    key_cache, value_cache = packed.cache.layer(layer, kv_heads, head_dim, values.shape[-1], keys.dtype, keys.device)
     if kernel.is_supported(queries, keys, values):
-        kernel.store_and_attend(
-            packed.plan, queries, keys, values, key_cache, value_cache, out, scale, sliding_window or 0, softcap or 0.0
+        kept = (layer, key_cache, value_cache)
+        attended = kernel.store_and_attend(
+            packed.plan, queries, keys, values, *kept, scale, sliding_window or 0, softcap or 0.0
         )
-    else:
-        for span in packed.spans:
-            here = slice(span.begin, span.end)
-            _store(span, keys[here], values[here], key_cache, value_cache)
-            out[here] = _attend(span, queries[here], key_cache, value_cache, scale, sliding_window, softcap)
+        return attended.to(query.dtype)[None], None
+    out = queries.new_zeros((queries.shape[0], queries.shape[1], values.shape[-1]))
+    for span in packed.spans:
+        here = slice(span.begin, span.end)
+        _store(span, keys[here], values[here], key_cache, value_cache)
+        out[here] = _attend(span, queries[here], key_cache, value_cache, scale, sliding_window, softcap)
     return out[None], None
 
 

@@ -19,9 +19,10 @@ from transformers import DynamicCache, PreTrainedModel
 
 from modelengine_kernels import library
 from modelengine_kernels.layout import BLOCK_TOKENS
-from modelengine_runtime import packing, paged_attention, sampler
+from modelengine_runtime import packing, paged_attention, recording, sampler
 from modelengine_runtime.kv_cache import KVCache, Packed, Span
 from modelengine_runtime.loop import Runner
+from modelengine_runtime.recording import RecordedPass
 from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
@@ -40,10 +41,20 @@ SELF_CHECK_TOLERANCE = {torch.float32: 0.005, torch.bfloat16: 0.2, torch.float16
 class PackedRunner:
     """Continuous batching: the tokens of all sequences in one row, each sequence attending to its own blocks."""
 
-    def __init__(self, model: PreTrainedModel, kv_blocks: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, kv_blocks: int = 0, recorded: RecordedPass | None = None) -> None:
         self._model = model
-        self._is_packed = packing.packed_share(model) > 0
+        self._has_packed_weights = packing.packed_share(model) > 0
+        self._recorded = recorded
         self._cache = self._new_cache(kv_blocks)
+
+    def record(self) -> None:
+        """From now on without the model's own code between the kernels. Raises NotRecordable."""
+        vocabulary = int(self._model.config.get_text_config().vocab_size)
+        self._recorded = recording.record(self._run_model, vocabulary)
+
+    @property
+    def recorded(self) -> RecordedPass | None:
+        return self._recorded
 
     def reserve(self, kv_blocks: int) -> None:
         self._cache = self._new_cache(kv_blocks)
@@ -75,8 +86,15 @@ class PackedRunner:
     ) -> torch.Tensor:
         """The logits `[len(rows), vocabulary]` in float32 of the packed tokens at `rows`."""
         packed = Packed(self._cache, spans)
+        if self._recorded is not None:
+            return self._recorded.run(tokens, positions, packed, rows)
+        return self._run_model(tokens, positions, packed, rows)
+
+    def _run_model(
+        self, tokens: Sequence[int], positions: Sequence[int], packed: Packed, rows: Sequence[int]
+    ) -> torch.Tensor:
         device = self._model.device
-        padding = [] if self._is_packed else [0] * (padded_length(len(tokens)) - len(tokens))
+        padding = [] if self._has_packed_weights else [0] * (padded_length(len(tokens)) - len(tokens))
         output = self._model(
             input_ids=torch.tensor([[*tokens, *padding]], device=device),
             position_ids=torch.tensor([[*positions, *padding]], device=device),
@@ -93,7 +111,8 @@ class PackedRunner:
         if self._model.device.type == "cpu" and library.load() is None:
             # torch's own attention on a CPU is several times faster over float32 than over bfloat16.
             return KVCache(kv_blocks, torch.float32)
-        return KVCache(kv_blocks, torch.bfloat16 if packing.number_type(self._model) == torch.int8 else None)
+        is_narrow = self._has_packed_weights and packing.number_type(self._model) != torch.float32
+        return KVCache(kv_blocks, torch.bfloat16 if is_narrow else None)
 
 
 def padded_length(tokens: int) -> int:
@@ -190,12 +209,12 @@ def reference_logits(model: PreTrainedModel) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def packed_logits(model: PreTrainedModel) -> torch.Tensor:
+def packed_logits(model: PreTrainedModel, recorded: RecordedPass | None = None) -> torch.Tensor:
     """The same scores over the packed attention, in two sequences and in chunks: what the self-check compares."""
     tokens = _probe_tokens(model)
     total, half = len(tokens), len(tokens) // 2
     blocks = -(-total // BLOCK_TOKENS)
-    runner = PackedRunner(model, 2 * blocks)
+    runner = PackedRunner(model, 2 * blocks, recorded)
     # Two sequences of the same tokens, one whole and one in two chunks, so that mixing them up would show.
     one, other = [*range(blocks)], [*range(2 * blocks - 1, blocks - 1, -1)]
     first = runner.forward(
@@ -215,7 +234,7 @@ def _rotations(config: Any) -> set[str]:
     return {str(each.get("rope_type") or "default") for each in by_layer or [parameters]}
 
 
-def why_not_packed(model: PreTrainedModel, reference: torch.Tensor) -> str | None:
+def why_not_packed(model: PreTrainedModel, reference: torch.Tensor, recorded: RecordedPass | None = None) -> str | None:
     """None when the packed attention gives the reference's scores; else what is in the way, in words.
 
     `reference` is what `reference_logits` or an earlier `packed_logits` gave.
@@ -228,7 +247,7 @@ def why_not_packed(model: PreTrainedModel, reference: torch.Tensor) -> str | Non
         return f"its positions are encoded by the length of the prompt ({', '.join(sorted(rotations))})"
     try:
         model.set_attn_implementation(paged_attention.NAME)
-        logits = packed_logits(model)
+        logits = packed_logits(model, recorded)
     except Exception as failure:  # Whatever a foreign model raises here means the same: not this way.
         return f"its attention can't be replaced ({failure})"
     total = len(_probe_tokens(model))
