@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -160,32 +160,44 @@ class SharedLinear(nn.Module):
 
 def join_linears(model: nn.Module, run: Callable[[], object]) -> int:
     """Joins the packed layers of one parent that a trial run gives the same tensor."""
-    inputs: dict[nn.Module, torch.Tensor] = {}
-    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    inputs = _inputs(model, run)
+    parents = [module for module in model.modules() if any(isinstance(x, PackedLinear) for x in module.children())]
+    count = 0
+    for parent in parents:
+        groups: dict[torch.Tensor, list[str]] = {}
+        for name, child in parent.named_children():
+            if id(child) in inputs:
+                groups.setdefault(inputs[id(child)], []).append(name)
+        for names in groups.values():
+            if len(names) > 1:
+                _join(parent, names)
+                count += 1
+    return count
+
+
+def _inputs(model: nn.Module, run: Callable[[], object]) -> dict[int, torch.Tensor]:
+    """What each packed layer of the model, by its id, gets in a trial run."""
+    inputs: dict[int, torch.Tensor] = {}
 
     def note(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        inputs[module] = arguments[0]
+        inputs[id(module)] = arguments[0]
 
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
         run()
     finally:
         for hook in hooks:
             hook.remove()
-    count = 0
-    for parent in list(model.modules()):
-        groups: dict[int, list[tuple[str, PackedLinear]]] = {}
-        for name, child in parent.named_children():
-            if isinstance(child, PackedLinear) and child in inputs:
-                groups.setdefault(id(inputs[child]), []).append((name, child))
-        for group in groups.values():
-            if len(group) < 2:
-                continue
-            shared = _Shared([layer for _, layer in group])
-            for index, (name, layer) in enumerate(group):
-                setattr(parent, name, SharedLinear(shared, index, layer.out_features))
-            count += 1
-    return count
+    return inputs
+
+
+def _join(parent: nn.Module, names: Sequence[str]) -> None:
+    """Nothing else may hold the layers: so the memory never has all of them twice, but only these."""
+    layers = [getattr(parent, name) for name in names]
+    shared = _Shared(layers)
+    for index, (name, layer) in enumerate(zip(names, layers, strict=True)):
+        setattr(parent, name, SharedLinear(shared, index, layer.out_features))
 
 
 def fuse_rotations(model: nn.Module) -> int:

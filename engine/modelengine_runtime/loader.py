@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from modelengine.errors import ModelLoadError
 from modelengine_kernels import library
-from modelengine_runtime import fusing, machine, packing, runner
+from modelengine_runtime import fusing, machine, memory, packing, runner
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.recording import NotRecordable
@@ -56,6 +56,7 @@ def load(
     if not getattr(tokenizer, "chat_template", None):
         raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
     parameters = packing.parameters(model)
+    memory.trim()
     _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
     return LoadedModel(
         runner=chosen,
@@ -117,6 +118,8 @@ def read(
     if quantization != packing.NONE and not bits:
         raise ValueError(f"quantization {quantization!r} needs a CPU and the compiled kernels; 'none' does without")
     if bits:
+        # The kernels' threads alone: torch's would wait for cores that those have.
+        torch.set_num_threads(1)
         try:
             model = _read_weights(folder, config, dtype, device, bits)
             return model, _speed_up(model)

@@ -20,6 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from modelengine_kernels import library, linear
 from modelengine_kernels.linear import MAX_INPUTS, PackedEmbedding, PackedLinear
+from modelengine_runtime import memory
 
 METHOD = "modelengine"
 NONE = "none"
@@ -96,6 +97,7 @@ class _Pack(ConversionOps):  # type: ignore[misc]
     def convert(self, input_dict: dict[str, Any], full_layer_name: str = "", **_: Any) -> dict[str, torch.Tensor]:
         [weight] = (value[0] if isinstance(value, list) else value for value in input_dict.values())
         packed, scales = linear.pack(weight, self._bits)
+        memory.forget_file(weight)
         return {full_layer_name: packed, _scales(full_layer_name): scales}
 
 
