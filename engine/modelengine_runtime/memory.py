@@ -1,4 +1,4 @@
-"""Gives memory back to the system that this process has no use for any more. Where that can't be done, nothing happens."""
+"""Gives memory back to the system that this process has no use for any more. Where that can't be, nothing happens."""
 
 from __future__ import annotations
 
