@@ -19,7 +19,6 @@ HERE = Path(__file__).parent
 # By what the processor must have; the loader takes the first that this one has (library.py).
 VARIANTS = {
     "x86_64": {
-        "avx512bf16": ["-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mprefer-vector-width=512"],
         "avx512": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
         "avx2": ["-march=x86-64-v3"],
     },

@@ -14,10 +14,8 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "MODELENGINE_KERNELS"
 # The best first; what each needs of the processor, in Linux's words.
-_AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"}
 NEEDS = {
-    "avx512bf16": {*_AVX512, "avx512_bf16"},
-    "avx512": _AVX512,
+    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"},
     "avx2": {"avx2", "fma", "bmi2", "f16c"},
     "neon": {"asimd"},
 }

@@ -7,6 +7,7 @@
 // takes the offset out again.
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -20,12 +21,18 @@
 
 namespace {
 
-constexpr int64_t VECTORS = TILE / 16;
-#if defined(__AVX512VNNI__)
-constexpr int ROWS = 6;  // 24 sums, 4 vectors of weights and one of a row fill the registers
+constexpr int VECTORS = TILE / 16;
+// Rows that a pass over a tile's weights takes at most: 24 sums, and what they are made of, fill the registers.
+#if defined(__AVX512F__)
+constexpr int WIDE_ROWS = 6, NARROW_ROWS = 12;
 #else
-constexpr int ROWS = 2;
+constexpr int WIDE_ROWS = 2, NARROW_ROWS = 2;
 #endif
+constexpr int64_t AHEAD = 4096;  // bytes of weights that are asked for before they are needed
+
+// How many vectors of a tile N rows take at a time: all, or half of them where all sums would not fit.
+template <int N>
+constexpr int VECTORS_AT_ONCE = N <= WIDE_ROWS ? VECTORS : VECTORS / 2;
 
 typedef uint8_t bytes64 __attribute__((vector_size(64)));
 
@@ -142,67 +149,82 @@ struct Target {
 };
 
 template <int N>
-inline void tile8(const uint8_t* weights, const float* scales, const Rows& rows, int64_t inputs4, int64_t first,
+inline void tile8(const uint8_t* weights, const float* scales, const Rows& rows, int64_t inputs, int64_t first,
                   int64_t tile, const Target& target) {
-    ivec16 sums[N][VECTORS] = {};
+    constexpr int W = VECTORS_AT_ONCE<N>;
     const int8_t* x = rows.values.data() + first * rows.inputs;
-    for (int64_t k = 0; k < inputs4; ++k, weights += TILE * 4) {
-        bytes64 w[VECTORS];
+    for (int from = 0; from < VECTORS; from += W) {
+        ivec16 sums[N][W];
+        for (int n = 0; n < N; ++n)
+            for (int v = 0; v < W; ++v) sums[n][v] = ivec16{} - rows.offsets[first + n];
+        const uint8_t* at = weights + from * 64;
+        for (int64_t k = 0; k < padded(inputs); k += 4, at += TILE * 4) {
+            bytes64 w[W];
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) w[v] = load64(weights + v * 64);
+            for (int v = 0; v < W; ++v) {
+                w[v] = load64(at + v * 64);
+                __builtin_prefetch(at + v * 64 + AHEAD);
+            }
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) {
+                const int32_t four_inputs = four(x + n * rows.inputs + k);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            const int32_t four_inputs = four(x + n * rows.inputs + k * 4);
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) sums[n][v] = dot4(sums[n][v], w[v], four_inputs);
+                for (int v = 0; v < W; ++v) sums[n][v] = dot4(sums[n][v], w[v], four_inputs);
+            }
         }
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+            for (int v = 0; v < W; ++v) {
+                const vec16 scale = load16(scales + (from + v) * 16) * splat(rows.scales[first + n]);
+                target.put(first + n, tile * TILE + (from + v) * 16, __builtin_convertvector(sums[n][v], vec16) * scale);
+            }
     }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) {
-            const ivec16 exact = sums[n][v] - rows.offsets[first + n];
-            const vec16 scale = load16(scales + v * 16) * splat(rows.scales[first + n]);
-            target.put(first + n, tile * TILE + v * 16, __builtin_convertvector(exact, vec16) * scale);
-        }
 }
 
 template <int N>
-inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows, int64_t groups, int64_t first,
+inline void tile4(const uint8_t* weights, const float* scales, const Rows& rows, int64_t inputs, int64_t first,
                   int64_t tile, const Target& target) {
-    vec16 results[N][VECTORS] = {};
+    constexpr int W = 2;
     const int8_t* x = rows.values.data() + first * rows.inputs;
     const bytes64 low = (bytes64){} + 15;
-    for (int64_t g = 0; g < groups; ++g) {
-        for (int half = 0; half < VECTORS; half += 2) {
-            ivec16 sums[N][2] = {};
-            for (int64_t k = 0; k < GROUP / 8; ++k) {
-                const uint8_t* at = weights + (g * (GROUP / 8) + k) * TILE * 4 + half * 64;
-                const bytes64 a = load64(at), b = load64(at + 64);
-                const bytes64 a0 = a & low, a1 = (a >> 4), b0 = b & low, b1 = (b >> 4);
+    for (int from = 0; from < VECTORS; from += W) {
+        vec16 results[N][W] = {};
+        const uint8_t* at = weights + from * 64;
+        for (int64_t g = 0; g < groups_of(inputs); ++g) {
+            ivec16 sums[N][W];
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n)
+                for (int v = 0; v < W; ++v)
+                    sums[n][v] = ivec16{} - 8 * rows.sums[(first + n) * (rows.inputs / GROUP) + g];
+            for (int64_t k = g * GROUP; k < (g + 1) * GROUP; k += 8, at += TILE * 4) {
+                bytes64 w[W][2];
 #pragma GCC unroll 8
+                for (int v = 0; v < W; ++v) {
+                    const bytes64 both = load64(at + v * 64);
+                    w[v][0] = both & low, w[v][1] = both >> 4;
+                    __builtin_prefetch(at + v * 64 + AHEAD);
+                }
+#pragma GCC unroll 16
                 for (int n = 0; n < N; ++n) {
-                    const int8_t* here = x + n * rows.inputs + g * GROUP + k * 8;
-                    const int32_t x0 = four(here), x1 = four(here + 4);
-                    sums[n][0] = dot4(dot4(sums[n][0], a0, x0), a1, x1);
-                    sums[n][1] = dot4(dot4(sums[n][1], b0, x0), b1, x1);
+                    const int32_t x0 = four(x + n * rows.inputs + k), x1 = four(x + n * rows.inputs + k + 4);
+#pragma GCC unroll 8
+                    for (int v = 0; v < W; ++v) sums[n][v] = dot4(dot4(sums[n][v], w[v][0], x0), w[v][1], x1);
                 }
             }
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) {
-                const int32_t offset = 8 * rows.sums[(first + n) * (rows.inputs / GROUP) + g];
-#pragma GCC unroll 8
-                for (int v = 0; v < 2; ++v)
-                    results[n][half + v] += __builtin_convertvector(sums[n][v] - offset, vec16) *
-                                            load16(scales + g * TILE + (half + v) * 16);
-            }
+                for (int v = 0; v < W; ++v)
+                    results[n][v] +=
+                        __builtin_convertvector(sums[n][v], vec16) * load16(scales + g * TILE + (from + v) * 16);
         }
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+            for (int v = 0; v < W; ++v)
+                target.put(first + n, tile * TILE + (from + v) * 16, results[n][v] * splat(rows.scales[first + n]));
     }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v)
-            target.put(first + n, tile * TILE + v * 16, results[n][v] * splat(rows.scales[first + n]));
 }
 
 template <int N>
@@ -213,7 +235,10 @@ inline void tile_wide(const float* weights, const float* x, int64_t inputs, int6
     for (int64_t k = 0; k < inputs; ++k, weights += TILE) {
         vec16 w[VECTORS];
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) w[v] = load16(weights + v * 16);
+        for (int v = 0; v < VECTORS; ++v) {
+            w[v] = load16(weights + v * 16);
+            __builtin_prefetch(reinterpret_cast<const uint8_t*>(weights + v * 16) + AHEAD);
+        }
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
             const vec16 value = splat(x[n * inputs + k]);
@@ -225,79 +250,54 @@ inline void tile_wide(const float* weights, const float* x, int64_t inputs, int6
         for (int v = 0; v < VECTORS; ++v) target.put(first + n, tile * TILE + v * 16, sums[n][v]);
 }
 
-// For each of 16 channels: sum + its two weights times the two activations in `x`.
-inline __attribute__((always_inline)) vec16 dot2(vec16 sum, ivec16 weights, int32_t x) {
-#if defined(__AVX512BF16__)
-    return (vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(x));
-#else
-    const ivec16 xs = ivec16{} + x;
-    const ivec16 parts[4] = {weights << 16, weights & static_cast<int32_t>(0xffff0000), xs << 16,
-                             xs & static_cast<int32_t>(0xffff0000)};
-    vec16 f[4];
-    std::memcpy(f, parts, sizeof f);
-    sum += f[0] * f[2];
-    sum += f[1] * f[3];
-    return sum;
-#endif
-}
-
 template <int N>
-inline void tile_wide(const bfloat* weights, const bfloat* x, int64_t inputs, int64_t first, int64_t tile,
+inline void tile_wide(const bfloat* weights, const float* x, int64_t inputs, int64_t first, int64_t tile,
                       const Target& target) {
     vec16 sums[N][VECTORS] = {};
     x += first * inputs;
-    const auto add = [&](const bfloat* at, const auto& pair_of) __attribute__((always_inline)) {
-        ivec16 w[VECTORS];
+    for (int64_t k = 0; k < inputs; k += 2, weights += 2 * TILE) {
+        // The last input of an odd number has a weight of 0 beside it.
+        const int64_t next = k + 1 < inputs ? k + 1 : k;
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) std::memcpy(&w[v], at + v * 32, sizeof w[v]);
+        for (int v = 0; v < VECTORS; ++v) {
+            ivec16 pairs;
+            std::memcpy(&pairs, weights + v * 32, sizeof pairs);
+            __builtin_prefetch(reinterpret_cast<const uint8_t*>(weights + v * 32) + AHEAD);
+            const ivec16 low = pairs << 16, high = pairs & static_cast<int32_t>(0xffff0000);
+            vec16 even, odd;
+            std::memcpy(&even, &low, sizeof even);
+            std::memcpy(&odd, &high, sizeof odd);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            const int32_t pair = pair_of(x + n * inputs);
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) sums[n][v] = dot2(sums[n][v], w[v], pair);
+            for (int n = 0; n < N; ++n) {
+                sums[n][v] += even * splat(x[n * inputs + k]);
+                sums[n][v] += odd * splat(x[n * inputs + next]);
+            }
         }
-    };
-    for (int64_t k = 0; k + 1 < inputs; k += 2)
-        add(weights + k * TILE, [k](const bfloat* row) {
-            int32_t pair;
-            std::memcpy(&pair, row + k, sizeof pair);
-            return pair;
-        });
-    if (inputs % 2)
-        add(weights + (inputs - 1) * TILE, [=](const bfloat* row) { return int32_t{row[inputs - 1].bits}; });
+    }
     for (int n = 0; n < N; ++n)
         for (int v = 0; v < VECTORS; ++v) target.put(first + n, tile * TILE + v * 16, sums[n][v]);
 }
 
-// Calls the N-row version of a function for `count` rows.
-#if defined(__AVX512VNNI__)
-#define ME_BY_ROWS(count, CALL) \
-    switch (count) {            \
-        case 1: CALL(1); break; \
-        case 2: CALL(2); break; \
-        case 3: CALL(3); break; \
-        case 4: CALL(4); break; \
-        case 5: CALL(5); break; \
-        case 6: CALL(6); break; \
-    }
-#else
-#define ME_BY_ROWS(count, CALL) \
-    switch (count) {            \
-        case 1: CALL(1); break; \
-        case 2: CALL(2); break; \
-    }
-#endif
+// Calls the version of a function for `count` rows.
+template <int N, typename Call>
+inline void by_rows(int64_t count, const Call& call) {
+    if (count == N)
+        call(std::integral_constant<int, N>{});
+    else if constexpr (N > 1)
+        by_rows<N - 1>(count, call);
+}
 
-// Every tile of the outputs with every few rows. Even shares, so that no pass over a tile's weights is for one row only.
-template <typename Run>
-void over_tiles(int64_t outputs, int64_t count, int threads, Run run) {
-    const int64_t tiles = tiles_of(outputs), passes = (count + ROWS - 1) / ROWS;
+// Calls run(N, tile, first) for every tile of the outputs with every N rows. Even shares of at most MOST rows, so that no
+// pass over a tile's weights is for one row only.
+template <int MOST, typename Run>
+void over_tiles(int64_t outputs, int64_t count, int threads, const Run& run) {
+    const int64_t tiles = tiles_of(outputs), passes = (count + MOST - 1) / MOST;
     const int64_t chunks = std::min<int64_t>(tiles, threads * 8);
     parallel_for(threads, chunks, [&](int64_t c) {
         for (int64_t t = tiles * c / chunks; t < tiles * (c + 1) / chunks; ++t)
             for (int64_t p = 0; p < passes; ++p) {
                 const int64_t first = count * p / passes;
-                run(t, first, count * (p + 1) / passes - first);
+                by_rows<MOST>(count * (p + 1) / passes - first, [&](auto n) { run(n, t, first); });
             }
     });
 }
@@ -307,41 +307,34 @@ void narrow_linear(const float* x, const Target& target, const uint8_t* weights,
     Rows rows(count, inputs);
     parallel_for(count * inputs < ALONE ? 1 : threads, count,
                  [&](int64_t m) { quantize(x + m * inputs, inputs, rows, m); });
-    const int64_t groups = groups_of(inputs);
-    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
+    over_tiles<NARROW_ROWS>(target.outputs, count, threads, [&](auto n, int64_t tile, int64_t first) {
         const uint8_t* w = weights + tile * tile_bytes(inputs, bits);
         const float* s = scales + tile * tile_scales(inputs, bits);
-#define ME_TILE8(N) tile8<N>(w, s, rows, rows.inputs / 4, first, tile, target)
-#define ME_TILE4(N) tile4<N>(w, s, rows, groups, first, tile, target)
-        if (bits == 8) {
-            ME_BY_ROWS(n, ME_TILE8)
-        } else {
-            ME_BY_ROWS(n, ME_TILE4)
-        }
+        if (bits == 8)
+            tile8<n>(w, s, rows, inputs, first, tile, target);
+        else
+            tile4<n>(w, s, rows, inputs, first, tile, target);
     });
 }
 
-// The weights are of the same type as the activations.
-template <typename T>
-void wide_linear(const T* x, const Target& target, const uint8_t* weights, int64_t count, int64_t inputs, int threads) {
-    over_tiles(target.outputs, count, threads, [&](int64_t tile, int64_t first, int64_t n) {
-        const T* w = reinterpret_cast<const T*>(weights + tile * tile_bytes(inputs, 8 * sizeof(T)));
-#define ME_TILE_WIDE(N) tile_wide<N>(w, x, inputs, first, tile, target)
-        ME_BY_ROWS(n, ME_TILE_WIDE)
-    });
-}
-
-void half_linear(const float* x, const Target& target, const uint8_t* weights, int64_t count, int64_t inputs,
+template <typename Weight>
+void wide_linear(const float* x, const Target& target, const uint8_t* weights, int64_t count, int64_t inputs,
                  int threads) {
-    std::vector<bfloat> halves(count * inputs);
-    parallel_for(count * inputs < ALONE ? 1 : threads, count, [&](int64_t m) {
-        const float* from = x + m * inputs;
-        bfloat* to = halves.data() + m * inputs;
-        const int64_t whole = inputs / 16 * 16;
-        for (int64_t i = 0; i < whole; i += 16) store16(to + i, load16(from + i));
-        for (int64_t i = whole; i < inputs; ++i) to[i] = rounded(from[i]);
+    over_tiles<WIDE_ROWS>(target.outputs, count, threads, [&](auto n, int64_t tile, int64_t first) {
+        const auto* w = reinterpret_cast<const Weight*>(weights + tile * tile_bytes(inputs, 8 * sizeof(Weight)));
+        tile_wide<n>(w, x, inputs, first, tile, target);
     });
-    wide_linear(halves.data(), target, weights, count, inputs, threads);
+}
+
+// What is left of each number in bfloat16.
+std::vector<float> as_halves(const float* x, int64_t count, int threads) {
+    std::vector<float> halves(count);
+    constexpr int64_t PIECE = ALONE / 8;
+    parallel_for(count > ALONE ? threads : 1, (count + PIECE - 1) / PIECE, [&](int64_t piece) {
+        const int64_t end = std::min(count, (piece + 1) * PIECE);
+        for (int64_t i = piece * PIECE; i < end; ++i) halves[i] = as_float(rounded(x[i]));
+    });
+    return halves;
 }
 
 }  // namespace
@@ -350,9 +343,9 @@ extern "C" void me_linear(const float* x, float* y, const uint8_t* weights, cons
                           int64_t rows, int64_t inputs, int64_t outputs, int bits, int threads) {
     const Target target{y, outputs, bias};
     if (bits == 32)
-        wide_linear(x, target, weights, rows, inputs, threads);
+        wide_linear<float>(x, target, weights, rows, inputs, threads);
     else if (bits == 16)
-        half_linear(x, target, weights, rows, inputs, threads);
+        wide_linear<bfloat>(as_halves(x, rows * inputs, threads).data(), target, weights, rows, inputs, threads);
     else
         narrow_linear(x, target, weights, scales, rows, inputs, bits, threads);
 }

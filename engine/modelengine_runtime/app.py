@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -42,7 +43,7 @@ class EngineBackend:
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
-        facts, load = engine.model, engine.loop
+        facts, counters = engine.model, engine.loop.counters
         return {
             "name": self._lifecycle.name,
             "protocol": CHAT,
@@ -55,13 +56,7 @@ class EngineBackend:
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
-            "load": {
-                "running": load.running,
-                "waiting": load.waiting,
-                "finished": load.counters.finished,
-                "aborted": load.counters.aborted,
-                "failed": load.counters.failed,
-            },
+            "load": {**asdict(engine.loop.load), **asdict(counters)},
         }
 
     async def support_methods(self, model: str | None) -> Sequence[str]:

@@ -96,7 +96,8 @@ def choose_dtype(asked: str, config: Any, device: str, quantization: str = packi
         named: torch.dtype = getattr(torch, asked)
         return named
     stored = _stored_dtype(config)
-    is_slow = stored == torch.float16 or not machine.has_fast_bfloat16()
+    has_bfloat16 = library.load() is not None or machine.has_fast_bfloat16()
+    is_slow = stored == torch.float16 or not has_bfloat16
     return torch.float32 if device == "cpu" and (is_slow or quantization != packing.NONE) else stored
 
 

@@ -179,6 +179,24 @@ def test_closing_a_stream_early_aborts_the_request_within_a_second(client, runne
     assert runner.caches == set()
 
 
+def test_the_load_tells_requests_by_how_they_ended_and_the_cache_in_blocks(client, runner):
+    runner.pause_s = 0.01
+    stream = client.chat("x" * 40, stream=True, max_new_tokens=500)
+    next(stream)
+    load = client.load()
+    assert (load["running"], load["waiting"], load["blocks_total"]) == (1, 0, LIMITS.kv_blocks)
+    assert 3 <= load["blocks_used"] < 40
+    stream.close()
+    assert until(lambda: client.load()["blocks_used"] == 0)
+    client.chat("hello", max_new_tokens=2)
+    # One more was answered to warm up.
+    assert {name: client.load()[name] for name in ("finished", "aborted", "failed")} == {
+        "finished": 2,
+        "aborted": 1,
+        "failed": 0,
+    }
+
+
 def test_leaving_before_a_whole_answer_is_ready_aborts_the_request(port, client, runner):
     runner.pause_s = 0.01
     body = {"model": "fake", "stream": False, "messages": [{"role": "user", "content": "hi"}]}
