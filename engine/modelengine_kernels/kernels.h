@@ -19,6 +19,14 @@ struct AttentionShape {
     float scale, softcap;  // softcap 0: none
 };
 
+// How a row's token is drawn. `temperature` 0 takes the best; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing. `uniform` is
+// a random number in [0, 1).
+struct Draw {
+    float temperature, top_p, min_p;
+    int32_t top_k;
+    double uniform;
+};
+
 extern "C" {
 
 // Writes the new keys and values into a layer's cache, and attends. plan: for each sequence begin, count, start, and
@@ -57,4 +65,7 @@ void me_add(const float* a, const float* b, float* y, int64_t count, int threads
 
 // y[i] = x[selected[i]], rows of `dim`.
 void me_select(const float* x, const int64_t* selected, float* y, int64_t rows, int64_t dim);
+
+// A token for each row of `size` scores; -1 for a row whose best score is no finite number, or that has one which is none.
+void me_sample(const float* scores, int64_t rows, int64_t size, const Draw* draws, int64_t* tokens, int threads);
 }

@@ -30,6 +30,7 @@ _SIGNATURES = {
     "me_rms_norm": [_POINTER, _INT64, _POINTER, _POINTER, *[_INT64] * 3, _FLOAT, _FLOAT, _INT],
     "me_silu_times": [_POINTER, _INT64, _POINTER, _INT64, _POINTER, _INT64, _INT64, _INT],
     "me_rotate": [_POINTER, _INT64, _INT64, *[_POINTER] * 4, *[_INT64] * 3, _INT],
+    "me_sample": [_POINTER, _INT64, _INT64, _POINTER, _POINTER, _INT],
     "me_program_new": [_POINTER, _INT64, _POINTER, _INT64, _INT64],
     "me_program_free": [_POINTER],
     "me_program_run": [_POINTER, _POINTER],

@@ -178,7 +178,7 @@ def _sample(logits: torch.Tensor, chunks: Sequence[Chunk]) -> list[int | None]:
     sampling = [chunk.sequence for chunk in chunks if chunk.samples]
     if not sampling:
         return [None] * len(chunks)
-    tokens = iter(sampler.sample_rows(logits, sampling))
+    tokens = iter(sampler.sample(logits, sampling))
     return [next(tokens) if chunk.samples else None for chunk in chunks]
 
 

@@ -1,68 +1,102 @@
-"""From a row of logits to a token, as one request's Sampling says. The noise comes from (seed, index) alone."""
+"""From rows of scores to tokens, each as its request's Sampling says. The noise comes from (seed, index) alone."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
+from modelengine_kernels import sampling as kernel
+from modelengine_kernels.sampling import NO_TOKEN, Draw
 from modelengine_runtime.sampling import Sampling, uniform
-from modelengine_runtime.sequence import ChatSequence
 
 
-def sample_rows(logits: torch.Tensor, sequences: Sequence[ChatSequence]) -> list[int]:
-    """The next token of each sequence, from its row of `logits` `[sequences, vocabulary]` float32, which may change.
+class Asking(Protocol):
+    """Whose turn it is: how its tokens are drawn, and what it has so far."""
 
-    Raises FloatingPointError when a row's scores are not numbers.
+    @property
+    def sampling(self) -> Sampling: ...
+    @property
+    def prompt(self) -> Sequence[int]: ...
+    @property
+    def output(self) -> Sequence[int]: ...
+
+
+def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
+    """The next token of each, from its row of `scores` `[asking, vocabulary]` float32, which may change.
+
+    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p. Raises
+    FloatingPointError when a row's scores are not numbers.
     """
-    # One pass and one wait for the device serve every greedy row.
-    best = logits.max(dim=-1)
-    scores, tokens = best.values.tolist(), best.indices.tolist()
-    if not all(math.isfinite(score) for score in scores):
+    for row, each in zip(scores, asking, strict=True):
+        if each.sampling.has_penalties:
+            penalize(row, each.sampling, each.prompt, each.output)
+    if kernel.is_supported(scores):
+        tokens = kernel.sample(scores, [_draw(each) for each in asking])
+    else:
+        tokens = _sample_by_torch(scores, asking)
+    if NO_TOKEN in tokens:
         raise FloatingPointError("the model's scores are not finite numbers")
+    return tokens
+
+
+def penalize(scores: torch.Tensor, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> None:
+    """Changes the scores `[vocabulary]` of tokens that were there before."""
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*prompt, *output}), device=scores.device)
+        before = scores[seen]
+        penalty = sampling.repetition_penalty
+        scores[seen] = torch.where(before < 0, before * penalty, before / penalty)
+    if output and (sampling.presence_penalty or sampling.frequency_penalty):
+        counts = Counter(output)
+        repeated = torch.tensor([*counts], device=scores.device)
+        times = torch.tensor([*counts.values()], device=scores.device)
+        scores[repeated] -= sampling.presence_penalty + sampling.frequency_penalty * times
+
+
+def _draw(asking: Asking) -> Draw:
+    sampling = asking.sampling
+    if sampling.is_greedy:
+        return Draw(temperature=0.0, top_p=1.0)
+    return Draw(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        top_k=sampling.top_k,
+        uniform=uniform(sampling.seed, len(asking.output)),
+    )
+
+
+def _sample_by_torch(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
+    # One pass and one wait for the device serve every greedy row.
+    best = scores.max(dim=-1)
+    values, tokens = best.values.tolist(), best.indices.tolist()
     return [
-        token if s.sampling.is_plain else sample(row, s.sampling, s.prompt, s.output)
-        for s, token, row in zip(sequences, tokens, logits, strict=True)
+        NO_TOKEN if not math.isfinite(value) else token if each.sampling.is_greedy else _draw_by_torch(row, each)
+        for each, value, token, row in zip(asking, values, tokens, scores, strict=True)
     ]
 
 
-def sample(logits: torch.Tensor, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> int:
-    """The token after `prompt + output`. `logits` is one float32 row `[vocabulary]`, and may be changed.
-
-    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p.
-    """
-    if sampling.has_penalties:
-        _penalize(logits, sampling, prompt, output)
-    if sampling.is_greedy:
-        return int(logits.argmax())
-    tokens, probabilities = _candidates(logits / sampling.temperature, sampling)
+def _draw_by_torch(scores: torch.Tensor, asking: Asking) -> int:
+    tokens, probabilities = _candidates(scores / asking.sampling.temperature, asking.sampling)
     cumulated = probabilities.cumsum(0)
-    mark = uniform(sampling.seed, len(output)) * float(cumulated[-1])
+    mark = uniform(asking.sampling.seed, len(asking.output)) * float(cumulated[-1])
     chosen = int(torch.searchsorted(cumulated, torch.tensor(mark, dtype=cumulated.dtype), right=True))
     chosen = min(chosen, len(cumulated) - 1)
     return chosen if tokens is None else int(tokens[chosen])
 
 
-def _penalize(logits: torch.Tensor, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> None:
-    if sampling.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted({*prompt, *output}), device=logits.device)
-        scores = logits[seen]
-        penalty = sampling.repetition_penalty
-        logits[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
-    if output and (sampling.presence_penalty or sampling.frequency_penalty):
-        counts = torch.bincount(torch.tensor(output, device=logits.device), minlength=len(logits))
-        logits -= sampling.presence_penalty * (counts > 0) + sampling.frequency_penalty * counts
-
-
-def _candidates(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor | None, torch.Tensor]:
+def _candidates(scores: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor | None, torch.Tensor]:
     """Tokens and their (unnormalised) probabilities after the cuts; tokens None means the whole vocabulary."""
     tokens: torch.Tensor | None = None
-    if 0 < sampling.top_k < len(logits):
-        logits, tokens = torch.topk(logits, sampling.top_k)
+    if 0 < sampling.top_k < len(scores):
+        scores, tokens = torch.topk(scores, sampling.top_k)
     elif sampling.top_p < 1.0:
-        logits, tokens = torch.sort(logits, descending=True, stable=True)
-    probabilities = torch.softmax(logits, dim=0, dtype=torch.float64)
+        scores, tokens = torch.sort(scores, descending=True, stable=True)
+    probabilities = torch.softmax(scores, dim=0, dtype=torch.float64)
     if sampling.top_p < 1.0:
         # The smallest head of the list that reaches top_p; its first token always stays.
         keep = int((probabilities.cumsum(0) - probabilities < sampling.top_p).sum())

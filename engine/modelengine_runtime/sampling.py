@@ -35,11 +35,6 @@ class Sampling:
         return self.temperature < LOWEST_TEMPERATURE
 
     @property
-    def is_plain(self) -> bool:
-        """Greedy and nothing else: the best score is the token."""
-        return self.is_greedy and not self.has_penalties
-
-    @property
     def has_penalties(self) -> bool:
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 

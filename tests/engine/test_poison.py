@@ -189,10 +189,10 @@ def test_a_request_that_the_sampler_breaks_on_fails_alone(
 ) -> None:
     own = sampler.sample
 
-    def sample(row: torch.Tensor, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> int:
-        if sampling.seed == BAD_SEED and len(output) == 7:
+    def sample(scores: torch.Tensor, asking: Sequence[sampler.Asking]) -> list[int]:
+        if any(each.sampling.seed == BAD_SEED and len(each.output) == 7 for each in asking):
             raise ArithmeticError("no token is left")
-        return own(row, sampling, prompt, output)
+        return own(scores, asking)
 
     monkeypatch.setattr(sampler, "sample", sample)
     bad = Request([1, 2, 3], Sampling(temperature=1.0, seed=BAD_SEED))

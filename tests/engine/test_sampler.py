@@ -1,13 +1,15 @@
 """Each option changes which token is taken as documented; equal seeds take equal tokens whatever runs beside them."""
 
+import random
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 import torch
 from transformers.generation import logits_process
 
-from modelengine_runtime import paged_attention, runner
-from modelengine_runtime.sampler import sample
+from modelengine_kernels import sampling as kernel
+from modelengine_runtime import paged_attention, runner, sampler
 from modelengine_runtime.sampling import Sampling
 from small_models import answers, prompts, small_model
 
@@ -15,10 +17,29 @@ LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
 DRAWS = 4000
 
 
+@dataclass
+class Asking:
+    sampling: Sampling
+    prompt: tuple[int, ...] = ()
+    output: tuple[int, ...] = ()
+
+
+@pytest.fixture(params=["kernel", "torch"], autouse=True)
+def by(request, monkeypatch):
+    """Both ways to draw: the compiled one, and torch's where there is none."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernel, "is_supported", lambda scores: False)
+    return request.param
+
+
+def sample(scores, sampling, prompt, output):
+    return sampler.sample(scores.clone()[None], [Asking(sampling, tuple(prompt), tuple(output))])[0]
+
+
 def drawn(sampling, prompt=(), output=(), logits=LOGITS):
     """How often each token is taken, over many seeds."""
     counts = Counter(
-        sample(logits.clone(), Sampling(**{**fields(sampling), "seed": seed}), prompt, output) for seed in range(DRAWS)
+        sample(logits, Sampling(**{**fields(sampling), "seed": seed}), prompt, output) for seed in range(DRAWS)
     )
     return {token: count / DRAWS for token, count in sorted(counts.items())}
 
@@ -39,7 +60,7 @@ def close(shares, expected):
 
 
 def test_greedy_takes_the_best():
-    assert sample(LOGITS.clone(), Sampling(), (), ()) == 5
+    assert sample(LOGITS, Sampling(), (), ()) == 5
 
 
 def test_temperature_one_draws_the_model_s_own_distribution():
@@ -96,7 +117,7 @@ def test_the_frequency_penalty_counts_every_time():
 
 
 def test_a_strong_penalty_makes_greedy_take_another_token():
-    assert sample(LOGITS.clone(), Sampling(repetition_penalty=10.0), [5], ()) == 0
+    assert sample(LOGITS, Sampling(repetition_penalty=10.0), [5], ()) == 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -113,3 +134,37 @@ def test_different_seeds_give_different_answers():
     seeded = answers(chosen, same, 20, [Sampling(temperature=1.0, seed=seed) for seed in (1, 1, 2, 3)])
     assert seeded[0] == seeded[1]
     assert len({tuple(answer) for answer in seeded}) == 3
+
+
+OPTIONS = {
+    "nothing cut": {},
+    "top-k": {"top_k": 40},
+    "more than there are pieces": {"top_k": 5000},
+    "top-p": {"top_p": 0.9},
+    "nearly all": {"top_p": 0.9999},
+    "min-p": {"min_p": 0.05},
+    "all cuts": {"top_k": 50, "top_p": 0.8, "min_p": 0.02},
+    "greedy": {"temperature": 0.0},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("vocabulary", [7, 300, 20_011])
+def test_the_kernel_draws_what_torch_draws_and_rows_do_not_see_each_other(vocabulary, options, monkeypatch, by):
+    torch.manual_seed(8)
+    chance = random.Random(9)
+    scores = torch.randn(16, vocabulary) * 4
+    # Some that a mask forbids, and, but for torch's top-k, which may put them in any order, some that are equal.
+    scores[:, ::5] = float("-inf")
+    if "top_k" not in options:
+        scores[3, 1:4] = scores[3].max()
+    asking = [
+        Asking(Sampling(**{"temperature": chance.choice([0.2, 0.7, 1.0, 3.0]), "seed": seed, **options}))
+        for seed in range(16)
+    ]
+    together = sampler.sample(scores.clone(), asking)
+    assert together == [sampler.sample(scores[i : i + 1].clone(), [asking[i]])[0] for i in range(16)]
+    assert not any(token % 5 == 0 for token in together)
+    if by == "kernel":
+        monkeypatch.setattr(kernel, "is_supported", lambda scores: False)
+        assert sampler.sample(scores.clone(), asking) == together
