@@ -12,7 +12,7 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-cluster demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster demo-model clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=reg
 bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench
 
+bench-engine: setup ## Measure our engine beside transformers serve, llama.cpp and OpenVINO (more than an hour; 12 GB once)
+	$(BIN)/python -m bench.engine
+
 bench-cluster: cluster-parts ## Measure on a real Kubernetes: apply to first token, kills, a thousand ModelEngines (about 45 minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.cluster
 
@@ -92,6 +95,9 @@ lock: setup ## Lock the newest allowed dependencies, with hashes and without add
 	$(LOCK_PART) pyproject.toml --extra operator --extra gateway -o requirements/operator.txt
 	$(LOCK_PART) pyproject.toml --extra engine -o requirements/engine.txt
 	$(LOCK_PART) requirements/build.in -o requirements/build.txt
+# The peers that our engine is measured beside: transformers as ours has it, OpenVINO with what it wants.
+	$(LOCK_PART) bench/engine/peers/transformers.in -o bench/engine/peers/transformers.txt
+	$(LOCK) --upgrade bench/engine/peers/openvino.in -o bench/engine/peers/openvino.txt
 
 clean: ## Remove what can be made again
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist build
