@@ -47,6 +47,11 @@ def make(shape: str, folder: Path) -> None:
         shutil.copy(file, folder)
     if shape == "q05":
         processes.run_module("bench.shapes", str(folder), MAKE_S)
+    remove_endings(folder)
+
+
+def remove_endings(folder: Path) -> None:
+    """From now on no token ends an answer of the model in this folder."""
     for name, fields in ENDINGS.items():
         path = folder / name
         path.write_text(json.dumps(without(json.loads(path.read_text()), fields), indent=1))

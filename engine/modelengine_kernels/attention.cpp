@@ -22,7 +22,12 @@ constexpr int64_t BLOCK = 16;
 constexpr int64_t STEP_BLOCKS = 4;
 constexpr int64_t STEP = BLOCK * STEP_BLOCKS;
 constexpr int64_t PARTITION = 512;
+// Rows that share what is loaded: 24 sums, and what they are made of, fill the registers.
+#if defined(__AVX512F__)
+constexpr int64_t ROWS = 12;
+#else
 constexpr int64_t ROWS = 4;
+#endif
 constexpr int64_t MAX_VALUE_VECTORS = 16;  // value_dim at most 256
 
 using Shape = AttentionShape;
@@ -50,108 +55,137 @@ inline vec16 softcapped(vec16 scores, float cap) {
     return splat(cap) * (splat(1.0f) - splat(2.0f) / (e + splat(1.0f)));
 }
 
+// Vectors that N rows take at a time: four, or two where all sums would not fit.
+template <int N>
+constexpr int AT_ONCE = N <= 6 ? 4 : 2;
+
+template <typename KV>
+inline void prefetch(const KV* at, int64_t line) {
+    __builtin_prefetch(reinterpret_cast<const char*>(at) + line * 64);
+}
+
+// Scores of a step's keys for N rows, each summed in the order of the dimensions.
+template <int N, typename KV>
+inline void score(const Shape& shape, const KV* const* keys, const KV* const* values, const float* const* queries,
+                  vec16 (*scores)[STEP_BLOCKS]) {
+    constexpr int W = AT_ONCE<N>;
+    for (int from = 0; from < STEP_BLOCKS; from += W) {
+        vec16 sums[N][W] = {};
+        for (int64_t d = 0; d < shape.head_dim; ++d) {
+            vec16 k[W];
+#pragma GCC unroll 4
+            for (int b = 0; b < W; ++b) {
+                k[b] = load16(keys[from + b] + d * BLOCK);
+                // The values come next.
+                if (d * 2 * BLOCK < BLOCK * shape.value_dim && d % (2 / sizeof(KV) + 1) == 0)
+                    prefetch(values[from + b] + d * BLOCK, 0);
+            }
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) {
+                const vec16 q = splat(queries[n][d]);
+#pragma GCC unroll 4
+                for (int b = 0; b < W; ++b) sums[n][b] += q * k[b];
+            }
+        }
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n)
+            for (int b = 0; b < W; ++b) scores[n][from + b] = sums[n][b];
+    }
+}
+
+// Turns the scores of a row at `position` for the keys from `first` on into weights, relative to the largest so far.
+inline void weigh(const Shape& shape, int64_t first, int64_t position, vec16* scores, float* weights, Partial& partial) {
+    const int64_t from = shape.window ? std::max<int64_t>(0, position - shape.window + 1) : 0;
+    vec16 most = splat(-INFINITY);
+    for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+        vec16 s = scores[b] * splat(shape.scale);
+        if (shape.softcap > 0) s = softcapped(s, shape.softcap);
+        const int64_t at = first + b * BLOCK;
+        if (at < from || at + BLOCK - 1 > position) {
+            const ivec16 place = iota16() + static_cast<int32_t>(at);
+            const ivec16 seen = (place >= static_cast<int32_t>(from)) & (place <= static_cast<int32_t>(position));
+            s = seen ? s : splat(-INFINITY);
+        }
+        scores[b] = s;
+        most = max16(most, s);
+    }
+    const float largest = std::max(partial.largest, highest(most));
+    const vec16 base = splat(largest == -INFINITY ? 0.0f : largest);
+    vec16 sum = {};
+    for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+        const vec16 w = exp16(scores[b] - base);
+        sum += w;
+        store16(weights + b * BLOCK, w);
+    }
+    if (largest != partial.largest) {
+        const float shrink = exp16(splat(partial.largest) - base)[0];
+        partial.sum *= shrink;
+        for (int64_t v = 0; v < shape.value_dim / 16; ++v) partial.values[v] *= splat(shrink);
+    }
+    partial.largest = largest;
+    partial.sum += total(sum);
+}
+
+// Adds W vectors of the values of a step's tokens, from vector `from` on, in the order of the tokens.
+template <int N, int W, typename KV>
+inline void add_values(const Shape& shape, const KV* const* values, int64_t tokens, int64_t from,
+                       const float (*weights)[STEP], Partial* partials) {
+    vec16 sums[N][W];
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n)
+        for (int v = 0; v < W; ++v) sums[n][v] = partials[n].values[from + v];
+    for (int64_t b = 0; b * BLOCK < tokens; ++b) {
+        const KV* at = values[b] + from * 16;
+        const int64_t end = std::min(tokens, (b + 1) * BLOCK);
+        for (int64_t t = b * BLOCK; t < end; ++t, at += shape.value_dim) {
+            vec16 x[W];
+#pragma GCC unroll 4
+            for (int v = 0; v < W; ++v) x[v] = load16(at + v * 16);
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) {
+                const vec16 w = splat(weights[n][t]);
+#pragma GCC unroll 4
+                for (int v = 0; v < W; ++v) sums[n][v] += w * x[v];
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n)
+        for (int v = 0; v < W; ++v) partials[n].values[from + v] = sums[n][v];
+}
+
 // One step: up to 64 keys of the sequence from position `first` on, for N rows. A row sees the positions from its
-// `from` up to its `position`.
+// window's begin up to its own.
 template <int N, typename KV>
 inline void attend_step(const Shape& shape, const Cache<KV>& cache, const Sequence& sequence, int64_t kv_head,
                         int64_t first, int64_t last, const float* const* queries, const int64_t* positions,
                         Partial* partials) {
-    const KV* keys[STEP_BLOCKS];
-    const int64_t last_block = last / BLOCK;
+    const KV *keys[STEP_BLOCKS], *values[STEP_BLOCKS];
     for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
-        // Past the end the last block stands in; its scores are masked below.
-        const int64_t block = sequence.blocks[std::min(first / BLOCK + b, last_block)];
-        keys[b] = cache.keys + (block * shape.kv_heads + kv_head) * shape.head_dim * BLOCK;
+        // Past the end the last block stands in; its scores are masked.
+        const int64_t page = sequence.blocks[std::min(first / BLOCK + b, last / BLOCK)] * shape.kv_heads + kv_head;
+        keys[b] = cache.keys + page * shape.head_dim * BLOCK;
+        values[b] = cache.values + page * shape.value_dim * BLOCK;
     }
-    vec16 scores[N][STEP_BLOCKS] = {};
-    for (int64_t d = 0; d < shape.head_dim; ++d) {
-        vec16 k[STEP_BLOCKS];
-        for (int b = 0; b < STEP_BLOCKS; ++b) k[b] = load16(keys[b] + d * BLOCK);
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            const vec16 q = splat(queries[n][d]);
-            for (int64_t b = 0; b < STEP_BLOCKS; ++b) scores[n][b] += q * k[b];
-        }
-    }
+    vec16 scores[N][STEP_BLOCKS];
     alignas(64) float weights[N][STEP];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-        const int64_t from = shape.window ? std::max<int64_t>(0, positions[n] - shape.window + 1) : 0;
-        vec16 most = splat(-INFINITY);
-        for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
-            vec16 s = scores[n][b] * splat(shape.scale);
-            if (shape.softcap > 0) s = softcapped(s, shape.softcap);
-            const int64_t at = first + b * BLOCK;
-            if (at < from || at + BLOCK - 1 > positions[n]) {
-                const ivec16 place = iota16() + static_cast<int32_t>(at);
-                const ivec16 seen = (place >= static_cast<int32_t>(from)) & (place <= static_cast<int32_t>(positions[n]));
-                s = seen ? s : splat(-INFINITY);
-            }
-            scores[n][b] = s;
-            most = max16(most, s);
-        }
-        Partial& partial = partials[n];
-        const float largest = std::max(partial.largest, highest(most));
-        const vec16 base = splat(largest == -INFINITY ? 0.0f : largest);
-        const float shrink = exp16(splat(partial.largest) - base)[0];
-        vec16 sum = {};
-        for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
-            const vec16 w = exp16(scores[n][b] - base);
-            sum += w;
-            store16(weights[n] + b * BLOCK, w);
-        }
-        partial.largest = largest;
-        partial.sum = partial.sum * shrink + total(sum);
-        for (int64_t v = 0; v < shape.value_dim / 16; ++v) partial.values[v] *= splat(shrink);
-    }
-    const int64_t tokens = std::min(STEP, last - first + 1);
-    for (int64_t v = 0; v < shape.value_dim / 16; v += 4) {
-        const int64_t wide = std::min<int64_t>(4, shape.value_dim / 16 - v);
-        vec16 sums[N][4];
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n)
-            for (int64_t i = 0; i < 4; ++i) sums[n][i] = i < wide ? partials[n].values[v + i] : splat(0.0f);
-        for (int64_t b = 0; b * BLOCK < tokens; ++b) {
-            const int64_t block = sequence.blocks[first / BLOCK + b];
-            const KV* values = cache.values + ((block * shape.kv_heads + kv_head) * BLOCK) * shape.value_dim + v * 16;
-            const int64_t here = std::min(BLOCK, tokens - b * BLOCK);
-            if (wide == 4) {
-                for (int64_t t = 0; t < here; ++t, values += shape.value_dim) {
-                    const vec16 x0 = load16(values), x1 = load16(values + 16);
-                    const vec16 x2 = load16(values + 32), x3 = load16(values + 48);
-#pragma GCC unroll 8
-                    for (int n = 0; n < N; ++n) {
-                        const vec16 w = splat(weights[n][b * BLOCK + t]);
-                        sums[n][0] += w * x0;
-                        sums[n][1] += w * x1;
-                        sums[n][2] += w * x2;
-                        sums[n][3] += w * x3;
-                    }
-                }
-            } else {
-                for (int64_t t = 0; t < here; ++t, values += shape.value_dim)
-#pragma GCC unroll 8
-                    for (int n = 0; n < N; ++n)
-                        for (int64_t i = 0; i < wide; ++i)
-                            sums[n][i] += splat(weights[n][b * BLOCK + t]) * load16(values + i * 16);
-            }
-        }
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n)
-            for (int64_t i = 0; i < wide; ++i) partials[n].values[v + i] = sums[n][i];
-    }
+    score<N>(shape, keys, values, queries, scores);
+    for (int n = 0; n < N; ++n) weigh(shape, first, positions[n], scores[n], weights[n], partials[n]);
+    const int64_t tokens = std::min(STEP, last - first + 1), vectors = shape.value_dim / 16;
+    constexpr int W = AT_ONCE<N>;
+    int64_t v = 0;
+    for (; v + W <= vectors; v += W) add_values<N, W>(shape, values, tokens, v, weights, partials);
+    for (; v < vectors; ++v) add_values<N, 1>(shape, values, tokens, v, weights, partials);
 }
 
-template <typename KV>
+template <int N = ROWS, typename KV>
 inline void attend_rows(int64_t rows, const Shape& shape, const Cache<KV>& cache, const Sequence& sequence,
                         int64_t kv_head, int64_t first, int64_t last, const float* const* queries,
                         const int64_t* positions, Partial* partials) {
-    switch (rows) {
-        case 1: attend_step<1>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
-        case 2: attend_step<2>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
-        case 3: attend_step<3>(shape, cache, sequence, kv_head, first, last, queries, positions, partials); break;
-        default: attend_step<4>(shape, cache, sequence, kv_head, first, last, queries, positions, partials);
-    }
+    if (rows == N)
+        attend_step<N>(shape, cache, sequence, kv_head, first, last, queries, positions, partials);
+    else if constexpr (N > 1)
+        attend_rows<N - 1>(rows, shape, cache, sequence, kv_head, first, last, queries, positions, partials);
 }
 
 void clear(Partial& partial) {
@@ -182,8 +216,11 @@ void attend(const float* query, const int64_t* query_strides, float* out, const 
     std::vector<Task> tasks;
     for (size_t s = 0; s < sequences.size(); ++s)
         for (int64_t h = 0; h < shape.kv_heads; ++h)
-            for (int64_t row = 0; row < sequences[s].count * group; row += ROWS)
-                tasks.push_back({static_cast<int64_t>(s), h, row, std::min(ROWS, sequences[s].count * group - row), -1});
+            // Even shares.
+            for (int64_t rows = sequences[s].count * group, shares = (rows + ROWS - 1) / ROWS, i = 0; i < shares; ++i) {
+                const int64_t begin = rows * i / shares;
+                tasks.push_back({static_cast<int64_t>(s), h, begin, rows * (i + 1) / shares - begin, -1});
+            }
     // Row r of a sequence and key head is query r / group, head r % group of the group.
     auto position = [&](const Task& t, int64_t n) { return sequences[t.sequence].start + (t.first_row + n) / group; };
     auto first_of = [&](const Task& t) {
@@ -279,8 +316,15 @@ void store(const float* key, const int64_t* key_strides, const float* value, con
                 const float* v = value + row * value_strides[0] + h * value_strides[1];
                 KV* keys = cache.keys + page * shape.head_dim * BLOCK + slot;
                 KV* values = cache.values + (page * BLOCK + slot) * shape.value_dim;
-                for (int64_t d = 0; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(k[d]);
-                for (int64_t d = 0; d < shape.value_dim; ++d) values[d] = to<KV>(v[d]);
+                // In one go first: rounding one by one takes far longer than placing.
+                KV narrow[16];
+                int64_t d = 0;
+                for (; d + 16 <= shape.head_dim; d += 16) {
+                    store16(narrow, load16(k + d));
+                    for (int64_t i = 0; i < 16; ++i) keys[(d + i) * BLOCK] = narrow[i];
+                }
+                for (; d < shape.head_dim; ++d) keys[d * BLOCK] = to<KV>(k[d]);
+                for (d = 0; d < shape.value_dim; d += 16) store16(values + d, load16(v + d));
             }
     });
 }

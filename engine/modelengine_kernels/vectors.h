@@ -78,18 +78,35 @@ inline bfloat to<bfloat>(float x) {
     return rounded(x);
 }
 
+// The lanes in halves, in quarters, in pairs of pairs and in pairs, changed over.
+inline __attribute__((always_inline)) vec16 swapped8(vec16 x) {
+    return __builtin_shuffle(x, ivec16{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+}
+inline __attribute__((always_inline)) vec16 swapped4(vec16 x) {
+    return __builtin_shuffle(x, ivec16{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+}
+inline __attribute__((always_inline)) vec16 swapped2(vec16 x) {
+    return __builtin_shuffle(x, ivec16{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+}
+inline __attribute__((always_inline)) vec16 swapped1(vec16 x) {
+    return __builtin_shuffle(x, ivec16{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+}
+
 // In a fixed order: halves, quarters, eighths, pairs.
 inline __attribute__((always_inline)) float total(vec16 x) {
-    float s[8];
-    for (int i = 0; i < 8; ++i) s[i] = x[i] + x[i + 8];
-    for (int i = 0; i < 4; ++i) s[i] += s[i + 4];
-    return (s[0] + s[2]) + (s[1] + s[3]);
+    x += swapped8(x);
+    x += swapped4(x);
+    x += swapped2(x);
+    x += swapped1(x);
+    return x[0];
 }
 
 inline __attribute__((always_inline)) float highest(vec16 x) {
-    float m = x[0];
-    for (int i = 1; i < 16; ++i) m = x[i] > m ? x[i] : m;
-    return m;
+    x = max16(x, swapped8(x));
+    x = max16(x, swapped4(x));
+    x = max16(x, swapped2(x));
+    x = max16(x, swapped1(x));
+    return x[0];
 }
 
 // e^x within 2 units in the last place for x <= 0, and exactly 0 below -87. Cody and Waite's reduction, and the
