@@ -59,11 +59,6 @@ inline vec16 softcapped(vec16 scores, float cap) {
 template <int N>
 constexpr int AT_ONCE = N <= 6 ? 4 : 2;
 
-template <typename KV>
-inline void prefetch(const KV* at, int64_t line) {
-    __builtin_prefetch(reinterpret_cast<const char*>(at) + line * 64);
-}
-
 // Scores of a step's keys for N rows, each summed in the order of the dimensions.
 template <int N, typename KV>
 inline void score(const Shape& shape, const KV* const* keys, const KV* const* values, const float* const* queries,
@@ -77,8 +72,7 @@ inline void score(const Shape& shape, const KV* const* keys, const KV* const* va
             for (int b = 0; b < W; ++b) {
                 k[b] = load16(keys[from + b] + d * BLOCK);
                 // The values come next.
-                if (d * 2 * BLOCK < BLOCK * shape.value_dim && d % (2 / sizeof(KV) + 1) == 0)
-                    prefetch(values[from + b] + d * BLOCK, 0);
+                __builtin_prefetch(values[from + b] + d * BLOCK);
             }
 #pragma GCC unroll 16
             for (int n = 0; n < N; ++n) {
