@@ -112,7 +112,7 @@ class StepLoop:
         self._read_mail(wait and not chunks)
 
     def _plan(self) -> list[Chunk]:
-        chunks = self._scheduler.plan(self._pace.prompt_budget(self._scheduler.decodes))
+        chunks = self._scheduler.plan(self._pace.prompt_budget(self._scheduler.decodes, self._scheduler.prompts))
         for sequence in self._scheduler.preempted:
             self._runner.release(sequence)
         return chunks

@@ -2,7 +2,8 @@
 
 A step with a piece of a prompt in it is longer than an ordinary one, which only carries answers on, and everyone who
 reads an answer waits for it. The aim is a step twice as long as an ordinary one; what is measured is never exact, and
-a prompt's last piece costs more than its first, so the promise to the reader is three.
+a prompt's last piece costs more than its first, so the promise to the reader is three. Where more wait for their first
+token than read, as when many come at once, the step is longer by that much: a reader's wait is theirs too.
 """
 
 from __future__ import annotations
@@ -45,15 +46,16 @@ class Pace:
             if decodes and seconds < ordinary_s:
                 self._learn_ordinary(decodes, seconds)
 
-    def prompt_budget(self, decodes: int) -> int:
-        """How many prompt tokens the next step may take beside so many answers."""
+    def prompt_budget(self, decodes: int, prompts: int = 1) -> int:
+        """How many tokens of so many prompts the next step may take beside so many answers."""
         ordinary_s = self._ordinary(decodes)
         if ordinary_s is None or self._token_s is None:
-            tokens = FIRST_BUDGET
+            tokens = float(FIRST_BUDGET)
         else:
-            tokens = int((AIM - 1) * ordinary_s / self._token_s)
+            tokens = (AIM - 1) * ordinary_s / self._token_s
+        tokens *= max(1.0, prompts / max(1, decodes))
         most = self._step_tokens // GRAIN * GRAIN or self._step_tokens
-        return min(max(tokens // GRAIN * GRAIN, GRAIN), most)
+        return min(max(int(tokens) // GRAIN * GRAIN, GRAIN), most)
 
     def _ordinary(self, decodes: int) -> float | None:
         """The seconds of a step with so many answers, rather too little than too much; None where no step tells.

@@ -80,6 +80,12 @@ class Scheduler:
         return sum(sequence.pending == 1 for sequence in self.running)
 
     @property
+    def prompts(self) -> int:
+        """How many are in the middle of their prompts, or could begin with them in the next step."""
+        places = self.limits.max_running - len(self.running)
+        return len(self.running) - self.decodes + min(len(self.waiting), places)
+
+    @property
     def load(self) -> Load:
         return Load(
             running=len(self.running),

@@ -66,6 +66,13 @@ def test_where_prompts_cost_next_to_nothing_a_step_is_filled():
     assert pace.prompt_budget(8) == 512
 
 
+def test_where_more_wait_than_read_the_step_is_longer_by_that_much():
+    pace = settled(Machine(token_s=0.0001), decodes=2, step_tokens=4096)
+    alone = pace.prompt_budget(2)
+    assert pace.prompt_budget(2, prompts=2) == alone
+    assert 5 * alone <= pace.prompt_budget(2, prompts=12) <= 7 * alone
+
+
 def test_a_prompt_that_is_dear_still_gets_on():
     machine = Machine(token_s=1.0)
     assert settled(machine).prompt_budget(8) == GRAIN

@@ -228,6 +228,19 @@ def test_the_pace_counts_only_where_somebody_reads():
     assert [len(chunk.token_ids) for chunk in s.plan(prompt_budget=32)] == [64]
 
 
+def test_who_waits_for_a_first_token_is_counted_as_far_as_there_are_places():
+    s = scheduler(step_tokens=64, max_running=4)
+    started(s, sequence(1, prompt=2, limit=50))
+    for i in range(2, 4):
+        s.add(sequence(i, prompt=200))
+    assert (s.decodes, s.prompts) == (1, 2)
+    s.plan(prompt_budget=32)
+    assert (s.decodes, s.prompts) == (1, 2)
+    for i in range(4, 9):
+        s.add(sequence(i, prompt=200))
+    assert (s.decodes, s.prompts) == (1, 3)
+
+
 def test_a_long_prompt_does_not_hold_a_short_one_back():
     s = scheduler(step_tokens=64, kv_blocks=400)
     s.add(sequence(1, prompt=4000))
