@@ -13,14 +13,14 @@ SHORT, LONG = 32, 512
 
 @dataclass(frozen=True, slots=True, order=True)
 class Point:
-    """`waves` follow each other and count as one measurement, because one chat alone is over too soon for one."""
+    """`waves` follow each other and count as one measurement, because one short chat is over too soon for one."""
 
     prompt: int
     chats: int
 
     @property
     def waves(self) -> int:
-        return 3 if self.chats == 1 else 1
+        return 3 if self.chats == 1 and self.prompt <= SHORT else 1
 
     def __str__(self) -> str:
         return f"{self.chats} x p{self.prompt}"
