@@ -19,26 +19,36 @@ struct Row {
     float operator[](int64_t k) const { return weights && k < inputs ? as_float(weights[k]) : 0.0f; }
 };
 
+// What the largest of some weights in absolute terms is, with its sign; NaN where one of them is no finite number, so that
+// the scale is none either and nobody takes garbage for an answer.
+template <typename T>
+float farthest_of(const Row<T>& row, int64_t begin, int64_t end) {
+    float farthest = 0, check = 0;
+    for (int64_t k = begin; k < end; ++k) {
+        if (std::fabs(row[k]) > std::fabs(farthest)) farthest = row[k];
+        check += row[k] * 0.0f;
+    }
+    return check == 0 ? farthest : NAN;
+}
+
 template <typename T>
 void pack8(const Row<T>& row, int64_t c, uint8_t* tile, float* scales) {
-    float largest = 0;
-    for (int64_t k = 0; k < row.inputs; ++k) largest = std::max(largest, std::fabs(row[k]));
+    const float largest = std::fabs(farthest_of(row, 0, row.inputs));
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     scales[c] = largest / 127.0f;
     for (int64_t k = 0; k < padded(row.inputs); ++k)
-        tile[place8(c, k)] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(row[k] * inverse)) + 128);
+        tile[place8(c, k)] = static_cast<uint8_t>((inverse > 0 ? static_cast<int>(std::nearbyint(row[k] * inverse)) : 0) + 128);
 }
 
 template <typename T>
 void pack4(const Row<T>& row, int64_t c, uint8_t* tile, float* scales) {
     for (int64_t g = 0; g < groups_of(row.inputs); ++g) {
-        float farthest = 0;
-        for (int64_t k = g * GROUP; k < (g + 1) * GROUP; ++k)
-            if (std::fabs(row[k]) > std::fabs(farthest)) farthest = row[k];
-        const float inverse = farthest != 0 ? -8.0f / farthest : 0.0f;
+        const float farthest = farthest_of(row, g * GROUP, (g + 1) * GROUP);
+        const float inverse = std::fabs(farthest) > 0 ? -8.0f / farthest : 0.0f;
         scales[g * TILE + c] = farthest / -8.0f;
         for (int64_t k = g * GROUP; k < (g + 1) * GROUP; ++k) {
-            const int w = static_cast<int>(std::min(7.0f, std::nearbyint(row[k] * inverse))) + 8;
+            const float scaled = inverse != 0 ? std::min(7.0f, std::nearbyint(row[k] * inverse)) : 0.0f;
+            const int w = static_cast<int>(scaled) + 8;
             uint8_t& byte = tile[place4(c, k)];
             byte = static_cast<uint8_t>(is_high_half(k) ? byte | w << 4 : w);
         }

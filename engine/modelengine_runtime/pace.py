@@ -10,8 +10,8 @@ from __future__ import annotations
 
 # In ordinary steps.
 AIM = 2.0
-# The budget comes in these, and is never smaller: below, a prompt costs more in steps than it saves in waiting.
-GRAIN = 16
+# The budget comes in these, and is never smaller.
+GRAIN = 4
 # Before anything is measured.
 FIRST_BUDGET = 64
 # One step may be slow for reasons of the machine's, so it counts as at most twice what was expected, and moves the

@@ -201,6 +201,18 @@ def test_a_row_that_is_no_numbers_gives_none_and_harms_no_other(bits: int, bad: 
     assert torch.equal(spoilt[others], clean[others])
 
 
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_not_taken_for_one(bits: int, bad: float) -> None:
+    weights = torch.randn(70, 64)
+    weights[3, 40] = bad
+    packed = layer(70, 64, bits)
+    packed.weight.data, packed.scales.data = linear.pack(weights, bits)
+    found = packed(torch.randn(2, 64))
+    assert not torch.isfinite(found[:, 3]).any()
+    assert torch.isfinite(found[:, [*range(3), *range(4, 70)]]).all()
+
+
 @pytest.mark.parametrize("given", [torch.bfloat16, torch.float16])
 def test_activations_of_a_wrong_type_are_refused(given: torch.dtype) -> None:
     with pytest.raises(TypeError, match=f"packed weights and activations in {given}"):

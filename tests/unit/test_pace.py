@@ -82,7 +82,7 @@ def test_before_anything_is_measured_the_budget_is_small():
     assert Pace(512).prompt_budget(8) == FIRST_BUDGET
 
 
-@pytest.mark.parametrize(("step_tokens", "most"), [(5, 5), (16, 16), (40, 32), (512, 64)])
+@pytest.mark.parametrize(("step_tokens", "most"), [(3, 3), (5, 4), (16, 16), (42, 40), (512, 64)])
 def test_the_budget_is_whole_grains_and_never_more_than_a_step(step_tokens, most):
     assert Pace(step_tokens).prompt_budget(1) == most
 
