@@ -34,10 +34,10 @@ class FakeRunner:
     def reserve(self, kv_blocks: int) -> None:
         """Needs no room."""
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         if all(chunk.start for chunk in chunks):
             time.sleep(STEP_S)
-        return [TOKEN if chunk.samples else None for chunk in chunks]
+        return [[TOKEN] if chunk.samples else [] for chunk in chunks]
 
     def release(self, sequence: ChatSequence) -> None:
         """Holds nothing."""

@@ -2,7 +2,8 @@
 
 What is kept of a token depends on all before it, as a model's keys and values do, and the next token on all that is
 read back through the block table. So a wrong table, a block with two writers, a prefix of somebody else's or a token
-that was never taken in changes the answer. The answer of a request that is alone in the world is `alone`; every other
+that was never taken in changes the answer. It says the same again and again, but for now and then, so that it can be
+guessed. The answer of a request that is alone in the world is `alone`; every other
 one has to be the same.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelengine import errors
 from modelengine_kernels.layout import BLOCK_TOKENS
@@ -37,7 +38,9 @@ def kept(before: int, token: int) -> int:
 
 def next_token(entries: Iterable[int]) -> int:
     """What this model says when the cache holds this."""
-    return digest(entries) % VOCABULARY
+    held = [*entries]
+    number = digest(held)
+    return 1 + len(held) % 9 if number % 5 else number % VOCABULARY
 
 
 def alone(prompt: Sequence[int], limit: int) -> list[int]:
@@ -70,6 +73,7 @@ class FakePagedRunner:
     def __init__(self) -> None:
         self.memory: list[list[int]] = []
         self.steps: list[list[tuple[int, int]]] = []
+        self.chunks: list[list[Chunk]] = []
         self.released: list[int] = []
         self.poisoned: set[int] = set()
         self.trips = False
@@ -77,17 +81,21 @@ class FakePagedRunner:
     def reserve(self, kv_blocks: int) -> None:
         self.memory = [[-1] * BLOCK_TOKENS for _ in range(kv_blocks)]
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         trips, self.trips = self.trips and len(chunks) > 1, self.trips and len(chunks) == 1
         # All is written before anything is read, as in a layer of a model that runs over all chunks at once.
         for i, chunk in enumerate(chunks):
             if chunk.sequence.id in self.poisoned or (trips and i == len(chunks) // 2):
                 raise ValueError("the fake broke")
-            for place, token in enumerate(chunk.token_ids, chunk.start):
+            for place, token in enumerate([*chunk.token_ids, *chunk.drafts], chunk.start):
                 before = self._read(chunk, place - 1) if place else 0
                 self.memory[chunk.blocks[place // BLOCK_TOKENS]][place % BLOCK_TOKENS] = kept(before, token)
+        self.chunks.append([replace(chunk, blocks=[*chunk.blocks]) for chunk in chunks])
         self.steps.append([(chunk.sequence.id, len(chunk.token_ids)) for chunk in chunks])
-        return [next_token(self._read_all(chunk)) if chunk.samples else None for chunk in chunks]
+        return [
+            [next_token(self._read_to(chunk, i)) for i in range(len(chunk.drafts) + 1)] if chunk.samples else []
+            for chunk in chunks
+        ]
 
     def release(self, sequence: ChatSequence) -> None:
         self.released.append(sequence.id)
@@ -95,8 +103,9 @@ class FakePagedRunner:
     def _read(self, chunk: Chunk, place: int) -> int:
         return self.memory[chunk.blocks[place // BLOCK_TOKENS]][place % BLOCK_TOKENS]
 
-    def _read_all(self, chunk: Chunk) -> list[int]:
-        return [self._read(chunk, place) for place in range(chunk.start + len(chunk.token_ids))]
+    def _read_to(self, chunk: Chunk, drafts: int) -> list[int]:
+        """What the cache holds of the chunk's sequence, with so many drafts."""
+        return [self._read(chunk, place) for place in range(chunk.start + len(chunk.token_ids) + drafts)]
 
 
 @dataclass

@@ -129,13 +129,13 @@ class FakeRunner:
     def reserve(self, kv_blocks: int) -> None:
         self.kv_blocks = kv_blocks
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         time.sleep(self.pause_s)
         self.steps.append([chunk.sequence.id for chunk in chunks])
         self.caches.update(chunk.sequence.id for chunk in chunks)
         if any(ord("!") in chunk.sequence.prompt for chunk in chunks):
             raise ValueError("the model broke on this prompt")
-        return [ord("a") + (chunk.start + len(chunk.token_ids)) % 26 if chunk.samples else None for chunk in chunks]
+        return [[ord("a") + (chunk.start + len(chunk.token_ids)) % 26] if chunk.samples else [] for chunk in chunks]
 
     def release(self, sequence: ChatSequence) -> None:
         self.caches.discard(sequence.id)

@@ -10,10 +10,10 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from modelengine_runtime import loader
-from modelengine_runtime.loop import Runner
+from modelengine_runtime.loop import Runner, StepLoop
 from modelengine_runtime.sampling import Sampling
 from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, Status
+from modelengine_runtime.sequence import ChatSequence, Event, Failure, Status
 from modelengine_runtime.text import AnswerText
 
 VOCABULARY = 300
@@ -111,8 +111,8 @@ def answers(
     step_tokens: int = 16,
 ) -> list[list[int]]:
     """What the engine answers to the prompts, all of them running together, without the thread."""
-    scheduler = Scheduler(Limits(max_running, len(prompts), step_tokens, KV_BLOCKS))
     runner.reserve(KV_BLOCKS)
+    loop = StepLoop(Scheduler(Limits(max_running, len(prompts), step_tokens, KV_BLOCKS)), runner)
     sequences = [
         ChatSequence(
             id=i,
@@ -121,18 +121,23 @@ def answers(
             sampling=Sampling() if sampling is None else sampling[i],
             stop_tokens=frozenset(),
             text=AnswerText(lambda tokens: ""),
-            deliver=lambda event: None,
+            deliver=raise_failure,
         )
         for i, prompt in enumerate(prompts)
     ]
-    for sequence in sequences:
-        scheduler.add(sequence)
-    while chunks := scheduler.plan():
-        for chunk, token in zip(chunks, runner.step(chunks), strict=True):
-            scheduler.computed(chunk)
-            if token is not None:
-                chunk.sequence.accept(token)
-            if chunk.sequence.status is Status.FINISHED:
-                scheduler.remove(chunk.sequence)
-                runner.release(chunk.sequence)
+    run(loop, sequences)
     return [sequence.output for sequence in sequences]
+
+
+def raise_failure(event: Event) -> None:
+    if isinstance(event, Failure):
+        raise event.error
+
+
+def run(loop: StepLoop, sequences: Sequence[ChatSequence]) -> None:
+    """Until all have their answers. Those that are finished already, by what they are resumed with, are left out."""
+    for sequence in sequences:
+        if sequence.status is Status.WAITING:
+            loop.submit(sequence)
+    while any(sequence.status in (Status.WAITING, Status.RUNNING) for sequence in sequences):
+        loop.turn(wait=False)

@@ -128,7 +128,7 @@ private:
         return found;
     }
 
-    // What is left after top-k and top-p, the best first.
+    // What is left after all cuts.
     std::vector<Candidate> candidates(bool has_top_k) const {
         std::vector<Candidate> found;
         double all = 0;
@@ -140,12 +140,11 @@ private:
             found = heaviest(draw_.top_p * all);
         }
         if (draw_.top_p < 1) {
-            double before = 0;
-            size_t kept = 0;
-            for (; kept < found.size() && (kept == 0 || before < draw_.top_p * all); ++kept)
-                before += weight(found[kept].score);
-            found.resize(kept);
+            const double enough = draw_.top_p * all;
+            found.resize(1 + last_before(found, [=](double before) { return before < enough; }));
         }
+        const auto is_cut = [this](const Candidate& c) { return drawn(c.score) == 0; };
+        found.erase(std::remove_if(found.begin(), found.end(), is_cut), found.end());
         return found;
     }
 
@@ -158,37 +157,48 @@ private:
             bound = sorted[count - 1];
         }
         std::vector<Candidate> found = above(bound);
-        std::partial_sort(found.begin(), found.begin() + count, found.end(), is_better);
+        std::nth_element(found.begin(), found.begin() + (count - 1), found.end(), is_better);
         found.resize(count);
         return found;
     }
 
-    // The best ones in order, at least so many that their weights come to `enough`.
+    // Those above a bound, so many that their weights come to `enough`.
     std::vector<Candidate> heaviest(double enough) const {
-        for (float share = FIRST_BOUND;; share *= FALL) {
-            const bool is_last = share < LAST_BOUND;
-            std::vector<Candidate> found = above(
-                is_last ? -std::numeric_limits<float>::infinity() : best_ + draw_.temperature * std::log(share));
+        for (float share = FIRST_BOUND; share >= LAST_BOUND; share *= FALL) {
+            std::vector<Candidate> found = above(best_ + draw_.temperature * std::log(share));
             double sum = 0;
             for (const Candidate& c : found) sum += weight(c.score);
-            if (sum < enough && !is_last) continue;
-            std::sort(found.begin(), found.end(), is_better);
-            return found;
+            if (sum >= enough) return found;
         }
+        return above(-std::numeric_limits<float>::infinity());
     }
 
-    int64_t pick(const std::vector<Candidate>& from) const {
-        double all = 0;
-        for (const Candidate& c : from) all += drawn(c.score);
-        double left = draw_.uniform * all;
-        int64_t chosen = from.front().token;
-        for (const Candidate& c : from) {
-            const float w = drawn(c.score);
-            if (w > 0) chosen = c.token;
-            if (left < w) break;
-            left -= w;
+    // The last candidate, the better ones first, for which the weights of those before it are as wanted. All before it
+    // in the result are better, all after it worse; nothing else is sorted.
+    template <typename IsWanted>
+    size_t last_before(std::vector<Candidate>& among, const IsWanted& is_wanted) const {
+        size_t begin = 0, end = among.size();
+        double before = 0;
+        while (end - begin > 1) {
+            const size_t middle = begin + (end - begin) / 2;
+            std::nth_element(among.begin() + begin, among.begin() + middle, among.begin() + end, is_better);
+            double sum = before;
+            for (size_t i = begin; i < middle; ++i) sum += weight(among[i].score);
+            if (is_wanted(sum)) {
+                before = sum;
+                begin = middle;
+            } else {
+                end = middle;
+            }
         }
-        return chosen;
+        return begin;
+    }
+
+    int64_t pick(std::vector<Candidate> from) const {
+        double all = 0;
+        for (const Candidate& c : from) all += weight(c.score);
+        const double mark = draw_.uniform * all;
+        return from[last_before(from, [=](double before) { return before <= mark; })].token;
     }
 
     const float* scores_;

@@ -78,6 +78,8 @@ def load(settings: Settings) -> Engine:
         step_tokens=max(STEP_TOKENS, 2 * settings.max_batch_size),
         kv_blocks=blocks_that_fit(kv_bytes, model.kv_bytes_per_token, model.context_length, settings.max_batch_size),
         has_prefix_cache=model.has_prefix_cache,
+        # Only a paged cache forgets what was guessed wrongly.
+        draft_rows=settings.draft_rows if model.has_prefix_cache else 0,
     )
     return Engine(model, limits)
 

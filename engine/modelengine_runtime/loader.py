@@ -27,7 +27,7 @@ DEFAULT_CONTEXT = 4096
 # 4 ms on one thread, and where the other core is busy 30 ms on two.
 PARAMETERS_PER_THREAD = 30_000_000
 # Of all weights, in the kernels' hands.
-MOSTLY = 0.8
+MOSTLY, HALF = 0.8, 0.5
 
 
 def load(
@@ -126,7 +126,7 @@ def read(
             return model, _speed_up(model)
         except NotPackable as reason:
             if quantization != packing.NONE:
-                raise
+                raise NotPackable(f"quantization {quantization!r}: {reason}") from reason
             log.warning("%s runs without packed weights: %s", config.model_type, reason)
     model = _read_weights(folder, config, dtype, device)
     return model, runner.choose(model)
@@ -137,7 +137,7 @@ class NotPackable(ValueError):
 
 
 def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str, bits: int = 0) -> PreTrainedModel:
-    """Packed in `bits`, or as they are for 0.
+    """Packed in `bits`, or as they are for 0. Raises NotPackable where that would not make them narrower.
 
     Raises ValueError where the files lack a weight: transformers would make up a random one, and only warn.
     """
@@ -155,6 +155,8 @@ def _read_weights(folder: Path, config: Any, dtype: torch.dtype, device: str, bi
     missing = sorted(name for name in report["missing_keys"] if not packing.is_made(name))
     if missing:
         raise ValueError(f"the weights lack {missing[0]} ({len(missing)} in all); do they belong to this config.json?")
+    if bits and bits < 32 and packing.packed_share(model) < HALF:
+        raise NotPackable("most of its weights are in no linear layer, and would become wider than they are")
     # What is not packed is small: there is time for its precision.
     loaded: PreTrainedModel = model.to(device) if not bits else nn.Module.to(model, torch.float32)
     return loaded.eval()

@@ -18,6 +18,7 @@ from modelengine import errors
 from modelengine_runtime.pace import Pace
 from modelengine_runtime.scheduler import Chunk, Load, Scheduler
 from modelengine_runtime.sequence import ChatSequence, Failure, Status
+from modelengine_runtime.speculation import verified
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ class Runner(Protocol):
     def reserve(self, kv_blocks: int) -> None:
         """Makes room for so many blocks; called once, before the first step."""
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
-        """Takes the chunks in; for each that samples, the token that follows it."""
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
+        """Takes the chunks in; for each that samples, the token that follows, and those that follow its drafts."""
 
     def release(self, sequence: ChatSequence) -> None:
         """Forgets the sequence's cache; called whenever it is given up. One that was preempted begins anew later."""
@@ -128,7 +129,7 @@ class StepLoop:
         while not self._mail.empty():
             self._mail.get()()
 
-    def _compute(self, chunks: Sequence[Chunk]) -> list[int | Exception | None]:
+    def _compute(self, chunks: Sequence[Chunk]) -> list[Sequence[int] | Exception]:
         """The runner's tokens. When a step fails, each chunk runs alone, so that the error reaches only its request."""
         try:
             return [*self._timed_step(chunks)]
@@ -139,21 +140,29 @@ class StepLoop:
         # Out of the handler: the failure's traceback holds the step's tensors, which a full memory needs back.
         return [self._compute([chunk])[0] for chunk in chunks]
 
-    def _timed_step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def _timed_step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         began = self._clock()
         tokens = self._runner.step(chunks)
         sizes = [len(chunk.token_ids) for chunk in chunks]
         self._pace.took(sizes.count(1), sum(size for size in sizes if size > 1), self._clock() - began)
         return tokens
 
-    def _deliver(self, chunks: Sequence[Chunk], tokens: Sequence[int | Exception | None]) -> None:
-        for chunk, token in zip(chunks, tokens, strict=True):
-            if isinstance(token, Exception):
-                self._fail_request(chunk.sequence, token)
+    def _deliver(self, chunks: Sequence[Chunk], results: Sequence[Sequence[int] | Exception]) -> None:
+        for chunk, sampled in zip(chunks, results, strict=True):
+            sequence = chunk.sequence
+            if isinstance(sampled, Exception):
+                self._fail_request(sequence, sampled)
                 continue
             self._scheduler.computed(chunk)
-            if token is not None:
-                self._accept(chunk.sequence, token)
+            tokens = verified(chunk.drafts, sampled)
+            if chunk.drafts:
+                sequence.lookup.learn(len(chunk.drafts), len(tokens) - 1)
+            for i, token in enumerate(tokens):
+                if i:
+                    self._scheduler.accepted_draft(sequence)
+                self._accept(sequence, token)
+                if sequence.status is not Status.RUNNING:
+                    break
 
     def _accept(self, sequence: ChatSequence, token: int) -> None:
         try:

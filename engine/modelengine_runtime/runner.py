@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from modelengine_runtime import packing, paged_attention, recording, sampler
 from modelengine_runtime.kv_cache import KVCache, Packed, Span
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.recording import RecordedPass
+from modelengine_runtime.sampler import Asking
 from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
@@ -60,16 +61,19 @@ class PackedRunner:
         self._cache = self._new_cache(kv_blocks)
 
     @torch.inference_mode()
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         spans: list[Span] = []
         tokens: list[int] = []
         positions: list[int] = []
+        rows: list[int] = []
         for chunk in chunks:
-            spans.append(Span(len(tokens), len(tokens) + len(chunk.token_ids), chunk.start, chunk.blocks))
-            tokens += chunk.token_ids
-            positions += range(chunk.start, chunk.start + len(chunk.token_ids))
-        last = [span.end - 1 for span, chunk in zip(spans, chunks, strict=True) if chunk.samples]
-        return _sample(self.forward(tokens, positions, spans, last), chunks)
+            new = [*chunk.token_ids, *chunk.drafts]
+            spans.append(Span(len(tokens), len(tokens) + len(new), chunk.start, chunk.blocks))
+            positions += range(chunk.start, chunk.start + len(new))
+            tokens += new
+            if chunk.samples:
+                rows += range(len(tokens) - 1 - len(chunk.drafts), len(tokens))
+        return _sample(self.forward(tokens, positions, spans, rows), chunks)
 
     def release(self, sequence: ChatSequence) -> None:
         """The blocks are the scheduler's."""
@@ -135,7 +139,7 @@ class SequentialRunner:
         self._states: dict[int, _State] = {}
 
     @torch.inference_mode()
-    def step(self, chunks: Sequence[Chunk]) -> list[int | None]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         rows = [self._logits(chunk) for chunk in chunks if chunk.samples]
         return _sample(torch.stack(rows) if rows else torch.empty(0), chunks)
 
@@ -173,13 +177,21 @@ class _State:
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def _sample(logits: torch.Tensor, chunks: Sequence[Chunk]) -> list[int | None]:
-    """A token for each chunk that samples, from its row of logits; None for the others."""
-    sampling = [chunk.sequence for chunk in chunks if chunk.samples]
-    if not sampling:
-        return [None] * len(chunks)
-    tokens = iter(sampler.sample(logits, sampling))
-    return [next(tokens) if chunk.samples else None for chunk in chunks]
+def _sample(logits: torch.Tensor, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
+    """For each chunk that samples, the tokens after its last known one and after each of its drafts, from as many
+    rows of logits; none for the others."""
+    asking = [[*_asking(chunk)] if chunk.samples else [] for chunk in chunks]
+    flat = [each for of_chunk in asking for each in of_chunk]
+    tokens = iter(sampler.sample(logits, flat) if flat else ())
+    return [[next(tokens) for _ in of_chunk] for of_chunk in asking]
+
+
+def _asking(chunk: Chunk) -> Iterator[Asking]:
+    """Whoever asks after a draft has it in his answer already."""
+    sequence = chunk.sequence
+    yield Asking(sequence.sampling, sequence.prompt, sequence.output)
+    for count in range(1, len(chunk.drafts) + 1):
+        yield Asking(sequence.sampling, sequence.prompt, [*sequence.output, *chunk.drafts[:count]])
 
 
 def choose(model: PreTrainedModel) -> Runner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 
@@ -14,15 +14,13 @@ from modelengine_kernels.sampling import NO_TOKEN, Draw
 from modelengine_runtime.sampling import Sampling, uniform
 
 
-class Asking(Protocol):
-    """Whose turn it is: how its tokens are drawn, and what it has so far."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who wants a row's token: how it is drawn, and what there is so far."""
 
-    @property
-    def sampling(self) -> Sampling: ...
-    @property
-    def prompt(self) -> Sequence[int]: ...
-    @property
-    def output(self) -> Sequence[int]: ...
+    sampling: Sampling
+    prompt: Sequence[int]
+    output: Sequence[int]
 
 
 def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:

@@ -21,18 +21,21 @@ from modelengine_runtime.sequence import ChatSequence, Status
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`kv_blocks` is the cache of the whole engine. `step_tokens` is what one step may compute, at least a token for
-    each that may run. `has_prefix_cache`: a block may stand in the tables of several sequences."""
+    each that may run. `has_prefix_cache`: a block may stand in the tables of several sequences. Guessed tokens fill a
+    step that only carries answers on up to `draft_rows` tokens."""
 
     max_running: int
     max_waiting: int
     step_tokens: int
     kv_blocks: int
     has_prefix_cache: bool = False
+    draft_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens of one sequence to run: `token_ids` at positions from `start`. `samples`: the last one yields a token.
+    """Tokens of one sequence to run: `token_ids` at positions from `start`, and behind them `drafts`, which are
+    guessed. `samples`: the last one yields a token, and each of the drafts too.
 
     `blocks` is the block table. It covers every position up to the chunk's last one.
     """
@@ -42,13 +45,15 @@ class Chunk:
     start: int
     samples: bool
     blocks: Sequence[int]
+    drafts: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How full the engine is now; the last three count since its start.
+    """How full the engine is now; what follows `blocks_total` counts since its start.
 
     `prompt_tokens` are those that came with admitted sequences, `hit_tokens` those of them that the prefix cache had.
+    `draft_tokens` were guessed, `accepted_tokens` of them rightly.
     """
 
     running: int
@@ -59,6 +64,8 @@ class Load:
     preemptions: int
     prompt_tokens: int
     hit_tokens: int
+    draft_tokens: int
+    accepted_tokens: int
 
 
 class Scheduler:
@@ -73,6 +80,8 @@ class Scheduler:
         self.pool = BlockPool(limits.kv_blocks)
         self._preemptions = 0
         self._prompt_tokens = 0
+        self._draft_tokens = 0
+        self._accepted_tokens = 0
 
     @property
     def decodes(self) -> int:
@@ -96,6 +105,8 @@ class Scheduler:
             preemptions=self._preemptions,
             prompt_tokens=self._prompt_tokens,
             hit_tokens=self.pool.hit_tokens,
+            draft_tokens=self._draft_tokens,
+            accepted_tokens=self._accepted_tokens,
         )
 
     def add(self, sequence: ChatSequence) -> None:
@@ -139,20 +150,39 @@ class Scheduler:
         if decodes and prompt_budget is not None:
             budget = min(budget, prompt_budget)
         shares = share(budget, [sequence.pending for sequence in prompts])
+        # Beside prompts there is no row to spare.
+        rows = min(self.limits.draft_rows, self.limits.step_tokens)
+        drafts = 0 if prompts or not decodes else max(0, rows - len(decodes)) // len(decodes)
         return [
-            *(_chunk(sequence, 1) for sequence in decodes),
+            *(self._decode(sequence, drafts) for sequence in decodes),
             *(_chunk(sequence, count) for sequence, count in zip(prompts, shares, strict=True) if count),
         ]
 
     def computed(self, chunk: Chunk) -> None:
-        """The chunk's tokens are in the cache now; blocks that they have filled become known."""
-        sequence = chunk.sequence
-        sequence.computed = chunk.start + len(chunk.token_ids)
+        """The chunk's tokens, not its drafts, are in the cache now; blocks that they have filled become known."""
+        self._advance(chunk.sequence, chunk.start + len(chunk.token_ids))
+
+    def accepted_draft(self, sequence: ChatSequence) -> None:
+        """The answer's last token was a draft, and so is in the cache already."""
+        self._accepted_tokens += 1
+        self._advance(sequence, sequence.computed + 1)
+
+    def _advance(self, sequence: ChatSequence, end: int) -> None:
+        before, sequence.computed = sequence.computed, end
         if not self.limits.has_prefix_cache:
             return
-        for i in range(chunk.start // BLOCK_TOKENS, sequence.computed // BLOCK_TOKENS):
+        for i in range(before // BLOCK_TOKENS, end // BLOCK_TOKENS):
             tokens = sequence.tokens(i * BLOCK_TOKENS, BLOCK_TOKENS)
             sequence.node = self.pool.publish(sequence.node, tokens, sequence.blocks[i])
+
+    def _decode(self, sequence: ChatSequence, most: int) -> Chunk:
+        # No draft is worth a block, and none may come after the answer's last token.
+        room = len(sequence.blocks) * BLOCK_TOKENS - sequence.length
+        left = sequence.limit - len(sequence.output) - 1
+        most = min(most, room, left)
+        drafts = sequence.guess(most) if most > 0 else []
+        self._draft_tokens += len(drafts)
+        return _chunk(sequence, 1, drafts)
 
     def _grow(self) -> None:
         """A block for each sequence whose next token needs one; the oldest first, at the expense of the newest."""
@@ -224,6 +254,12 @@ def _reusable(sequence: ChatSequence) -> Sequence[int]:
     return sequence.tokens(0, sequence.length - 1)
 
 
-def _chunk(sequence: ChatSequence, count: int) -> Chunk:
-    token_ids = sequence.tokens(sequence.computed, count)
-    return Chunk(sequence, token_ids, sequence.computed, samples=count == sequence.pending, blocks=sequence.blocks)
+def _chunk(sequence: ChatSequence, count: int, drafts: Sequence[int] = ()) -> Chunk:
+    return Chunk(
+        sequence,
+        token_ids=sequence.tokens(sequence.computed, count),
+        start=sequence.computed,
+        samples=count == sequence.pending,
+        blocks=sequence.blocks,
+        drafts=drafts,
+    )

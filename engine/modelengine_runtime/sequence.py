@@ -9,6 +9,7 @@ from enum import Enum, auto
 from modelengine.errors import ModelEngineError
 from modelengine.protocol import FinishReason
 from modelengine_runtime.sampling import Sampling
+from modelengine_runtime.speculation import Lookup
 from modelengine_runtime.text import AnswerText
 
 
@@ -88,6 +89,7 @@ class ChatSequence:
     # The last full block of these, as the prefix cache calls it.
     node: int | str = ""
     preemptions: int = 0
+    lookup: Lookup = field(default_factory=Lookup)
     _sent: int = 0
 
     @property
@@ -117,6 +119,12 @@ class ChatSequence:
         if begin >= 0:
             return self.output[begin:end]
         return [*self.prompt[start : start + count], *self.output[: max(0, end)]]
+
+    def guess(self, most: int) -> list[int]:
+        """At most so many tokens that the answer may go on with."""
+        known = len(self.lookup)
+        self.lookup.extend(self.tokens(known, self.length - known))
+        return self.lookup.guess(most)
 
     def accept(self, token: int) -> list[Event]:
         """Takes the next token of the answer; returns what to deliver. An End means that the sequence is finished.

@@ -17,7 +17,8 @@ QUANTIZATIONS = ("none", "int8", "int4")
 class Settings:
     """`nameserver` empty: the engine registers nowhere.
 
-    `max_context` 0 is what the model was made for, `threads` 0 what suits its size and the machine.
+    `max_context` 0 is what the model was made for, `threads` 0 what suits its size and the machine. Guessed tokens
+    fill a step up to `draft_rows`.
     """
 
     model_source: str
@@ -33,6 +34,7 @@ class Settings:
     max_context: int
     max_queue: int
     threads: int
+    draft_rows: int
     grace_s: float
     log_level: str
 
@@ -54,6 +56,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         max_context=read.integer(env, "MODELENGINE_MAX_CONTEXT", 0, at_least=0, at_most=10_000_000),
         max_queue=read.integer(env, "MODELENGINE_MAX_QUEUE", 256, at_least=0, at_most=100_000),
         threads=read.integer(env, "MODELENGINE_THREADS", 0, at_least=0, at_most=1024),
+        draft_rows=read.integer(env, "MODELENGINE_DRAFT_ROWS", 6, at_least=0, at_most=64),
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
     )

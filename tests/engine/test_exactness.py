@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from modelengine_kernels import library
-from modelengine_runtime.loop import Runner
+from modelengine_runtime.loop import Runner, StepLoop
 from modelengine_runtime.runner import PackedRunner
 from modelengine_runtime.sampling import Sampling
 from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, Event, Status
+from modelengine_runtime.sequence import ChatSequence
 from modelengine_runtime.text import AnswerText
-from small_models import VOCABULARY, packed, small_model
+from small_models import VOCABULARY, packed, raise_failure, run, small_model
 
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 50
 REQUESTS = 1000 if os.environ.get("MODELENGINE_TEST_LONG") else 24
@@ -56,40 +56,24 @@ def draw(seed: int) -> list[Request]:
     ]
 
 
-def _no_text(tokens: Sequence[int]) -> str:
-    return ""
-
-
-def _nowhere(event: Event) -> None:
-    """Only the tokens are looked at."""
-
-
 class Chat:
     """The engine without its thread: a scheduler over one runner, whose cache lives on from call to call."""
 
-    def __init__(self, runner: Runner, kv_blocks: int) -> None:
-        self.runner = runner
+    def __init__(self, runner: Runner, kv_blocks: int, draft_rows: int = 0) -> None:
         runner.reserve(kv_blocks)
-        self.scheduler = Scheduler(Limits(8, REQUESTS, 48, kv_blocks, has_prefix_cache=True))
+        self.scheduler = Scheduler(Limits(8, REQUESTS, 48, kv_blocks, has_prefix_cache=True, draft_rows=draft_rows))
+        self.loop = StepLoop(self.scheduler, runner)
 
     def answer(self, requests: Sequence[Request], resumed: Sequence[Sequence[int]] = ()) -> list[list[int]]:
         sequences = [
-            ChatSequence(i, r.prompt, r.limit, r.sampling, frozenset(), AnswerText(_no_text), _nowhere)
+            ChatSequence(
+                i, r.prompt, r.limit, r.sampling, frozenset(), AnswerText(lambda tokens: ""), deliver=raise_failure
+            )
             for i, r in enumerate(requests)
         ]
         for sequence, tokens in zip(sequences, resumed, strict=False):
-            if tokens:
-                sequence.resume(tokens)
-        for sequence in sequences:
-            if sequence.status is Status.WAITING:
-                self.scheduler.add(sequence)
-        while chunks := self.scheduler.plan():
-            for chunk, token in zip(chunks, self.runner.step(chunks), strict=True):
-                self.scheduler.computed(chunk)
-                if token is not None:
-                    chunk.sequence.accept(token)
-                if chunk.sequence.status is Status.FINISHED:
-                    self.scheduler.remove(chunk.sequence)
+            sequence.resume(tokens)
+        run(self.loop, sequences)
         return [sequence.output for sequence in sequences]
 
 
@@ -132,6 +116,22 @@ def test_with_so_little_cache_that_answers_are_preempted(runner: Runner, alone: 
     chat = Chat(runner, 2 * BLOCKS_FOR_ONE)
     assert chat.answer(draw(1)) == alone
     assert chat.scheduler.load.preemptions > 0
+
+
+def test_with_guessed_tokens_of_which_some_are_wrong(
+    runner: Runner, alone: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(4)
+
+    def guess(sequence: ChatSequence, most: int) -> list[int]:
+        right = alone[sequence.id][len(sequence.output) :][:most]
+        return [token if chance.random() < 0.7 else chance.randrange(VOCABULARY) for token in right]
+
+    monkeypatch.setattr(ChatSequence, "guess", guess)
+    chat = Chat(runner, ROOMY, draft_rows=24)
+    assert chat.answer(draw(1)) == alone
+    load = chat.scheduler.load
+    assert 0 < load.accepted_tokens < load.draft_tokens
 
 
 def test_resumed_at_any_token(runner: Runner, alone: list[list[int]]) -> None:

@@ -106,6 +106,20 @@ def test_a_model_that_packed_weights_break_runs_without_them_and_a_log_line_says
         loader.read(tmp_path, AutoConfig.from_pretrained(tmp_path), torch.float32, "cpu", "int8")
 
 
+def test_a_model_of_experts_keeps_the_width_that_it_has_and_narrower_ones_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def experts() -> PreTrainedModel:
+        return small_model("qwen3_moe", num_experts=32)
+
+    read, chosen = packed(experts(), tmp_path / "bfloat16", torch.bfloat16)
+    assert {parameter.dtype for parameter in read.parameters()} == {torch.bfloat16}
+    assert isinstance(chosen, runner.PackedRunner)
+    assert "most of its weights are in no linear layer" in caplog.text
+    with pytest.raises(loader.NotPackable, match="quantization 'int8': most of its weights are in no linear layer"):
+        packed(experts(), tmp_path / "int8", quantization="int8")
+
+
 def test_what_computes_something_else_under_a_familiar_name_is_not_fused() -> None:
     class OtherNorm(nn.Module):
         def __init__(self) -> None:

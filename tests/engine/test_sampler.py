@@ -2,26 +2,20 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 import torch
 from transformers.generation import logits_process
 
+from modelengine import errors
 from modelengine_kernels import sampling as kernel
 from modelengine_runtime import paged_attention, runner, sampler
+from modelengine_runtime.sampler import Asking
 from modelengine_runtime.sampling import Sampling
 from small_models import answers, prompts, small_model
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
 DRAWS = 4000
-
-
-@dataclass
-class Asking:
-    sampling: Sampling
-    prompt: tuple[int, ...] = ()
-    output: tuple[int, ...] = ()
 
 
 @pytest.fixture(params=["kernel", "torch"], autouse=True)
@@ -33,7 +27,7 @@ def by(request, monkeypatch):
 
 
 def sample(scores, sampling, prompt, output):
-    return sampler.sample(scores.clone()[None], [Asking(sampling, tuple(prompt), tuple(output))])[0]
+    return sampler.sample(scores.clone()[None], [Asking(sampling, prompt, output)])[0]
 
 
 def drawn(sampling, prompt=(), output=(), logits=LOGITS):
@@ -124,7 +118,7 @@ def test_a_strong_penalty_makes_greedy_take_another_token():
 def test_scores_that_are_no_numbers_are_an_error_not_a_token(bad):
     model = small_model("llama")
     model.lm_head.weight.data[7] = bad
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(errors.RequestFailed, match="scores are not finite numbers"):
         answers(runner.PackedRunner(with_our_attention(model)), prompts(2), 4)
 
 
@@ -159,7 +153,7 @@ def test_the_kernel_draws_what_torch_draws_and_rows_do_not_see_each_other(vocabu
     if "top_k" not in options:
         scores[3, 1:4] = scores[3].max()
     asking = [
-        Asking(Sampling(**{"temperature": chance.choice([0.2, 0.7, 1.0, 3.0]), "seed": seed, **options}))
+        Asking(Sampling(**{"temperature": chance.choice([0.2, 0.7, 1.0, 3.0]), "seed": seed, **options}), [], [])
         for seed in range(16)
     ]
     together = sampler.sample(scores.clone(), asking)

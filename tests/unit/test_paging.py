@@ -24,9 +24,10 @@ class Requests(RuleBasedStateMachine):
         max_running=st.integers(1, 5),
         step_tokens=st.integers(5, 40),
         has_prefix_cache=st.booleans(),
+        draft_rows=st.sampled_from([0, 4, 12]),
     )
-    def begin(self, kv_blocks, max_running, step_tokens, has_prefix_cache):
-        self.company = Company(Limits(max_running, 20, step_tokens, kv_blocks, has_prefix_cache))
+    def begin(self, kv_blocks, max_running, step_tokens, has_prefix_cache, draft_rows):
+        self.company = Company(Limits(max_running, 20, step_tokens, kv_blocks, has_prefix_cache, draft_rows))
 
     @rule(prompt=prompts, limit=st.integers(1, 50), salt=st.sampled_from(["", "", "other"]))
     def arrive(self, prompt, limit, salt):
@@ -79,7 +80,7 @@ def test_a_preempted_answer_comes_back_cheaply_from_the_prefix_cache():
     for has_prefix_cache in (False, True):
         company = Company(Limits(4, 40, 64, kv_blocks=13, has_prefix_cache=has_prefix_cache))
         for i in range(4):
-            company.arrive([i + 5] * 40, limit=100)
+            company.arrive([i + 6] * 40, limit=100)
         company.run()
         assert company.scheduler.load.preemptions
         spent.append(sum(count for step in company.runner.steps for _, count in step))
