@@ -87,6 +87,16 @@ class BlockPool:
         self.hit_tokens += len(blocks) * BLOCK_TOKENS
         return blocks
 
+    def match_next(self, parent: Node, tokens: Sequence[int]) -> int | None:
+        """Holds the known block with these tokens behind that one, if there is one."""
+        known = self._by_key.get((parent, tuple(tokens)))
+        if known is None:
+            return None
+        self._cached.pop(known.block, None)
+        self._holders[known.block] += 1
+        self.hit_tokens += BLOCK_TOKENS
+        return known.block
+
     def can_allocate(self, count: int, beside: Iterable[int] = ()) -> bool:
         """Whether so many blocks can be had, if need be in place of cached ones, but not of those in `beside`."""
         return count <= self.free + self.cached - sum(block in self._cached for block in beside)

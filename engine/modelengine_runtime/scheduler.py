@@ -144,8 +144,8 @@ class Scheduler:
         # Who has just lost his blocks comes first, once there is room for him.
         if not self.preempted:
             self._admit()
+        prompts = self._prompts()
         decodes = [sequence for sequence in self.running if sequence.pending == 1]
-        prompts = [sequence for sequence in self.running if sequence.pending > 1]
         budget = self.limits.step_tokens - len(decodes)
         if decodes and prompt_budget is not None:
             budget = min(budget, prompt_budget)
@@ -183,6 +183,35 @@ class Scheduler:
         drafts = sequence.guess(most) if most > 0 else []
         self._draft_tokens += len(drafts)
         return _chunk(sequence, 1, drafts)
+
+    def _prompts(self) -> list[ChatSequence]:
+        """Who has a part of a prompt to compute. Where several begin alike, as answers to one question that are asked
+        for together, the first computes what they share, and the others wait and take it over."""
+        prompts: list[ChatSequence] = []
+        being_computed = set()
+        for sequence in self.running:
+            if sequence.pending > 1 and self.limits.has_prefix_cache:
+                self._take_over(sequence)
+            if sequence.pending == 1:
+                continue
+            following = sequence.node, tuple(_block(sequence))
+            if sequence.computed % BLOCK_TOKENS or following not in being_computed:
+                prompts.append(sequence)
+            if self.limits.has_prefix_cache and len(following[1]) == BLOCK_TOKENS:
+                being_computed.add(following)
+        return prompts
+
+    def _take_over(self, sequence: ChatSequence) -> None:
+        """Exchanges blocks that are still to be computed for those that somebody else has computed by now."""
+        while sequence.computed % BLOCK_TOKENS == 0 and sequence.pending > BLOCK_TOKENS:
+            block = self.pool.match_next(sequence.node, _block(sequence))
+            if block is None:
+                return
+            index = sequence.computed // BLOCK_TOKENS
+            self.pool.release([sequence.blocks[index]])
+            sequence.blocks[index] = block
+            sequence.computed += BLOCK_TOKENS
+            sequence.node = self.pool.node(block)
 
     def _grow(self) -> None:
         """A block for each sequence whose next token needs one; the oldest first, at the expense of the newest."""
@@ -252,6 +281,12 @@ def share(budget: int, pending: Sequence[int]) -> list[int]:
 def _reusable(sequence: ChatSequence) -> Sequence[int]:
     # All but the last token, which is computed in any case: from it comes the next one.
     return sequence.tokens(0, sequence.length - 1)
+
+
+def _block(sequence: ChatSequence) -> Sequence[int]:
+    """The tokens of the block in which the sequence's next one stands, as far as they are known."""
+    begin = sequence.computed // BLOCK_TOKENS * BLOCK_TOKENS
+    return sequence.tokens(begin, min(BLOCK_TOKENS, sequence.length - begin))
 
 
 def _chunk(sequence: ChatSequence, count: int, drafts: Sequence[int] = ()) -> Chunk:

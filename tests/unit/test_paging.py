@@ -105,6 +105,23 @@ def test_a_prompt_that_is_known_to_its_last_token_still_computes_one_block():
     assert [count for step in company.runner.steps for _, count in step] == [48, 16]
 
 
+@pytest.mark.parametrize(
+    # All three do nine tokens of their own. Who leaves has done 40, of which two blocks are whole.
+    ("leaves", "computed", "taken_over"),
+    [(False, 48 + 3 * 9, 2 * 48), (True, 40 + 16 + 2 * 9, 2 * 32 + 16)],
+)
+def test_prompts_that_begin_alike_and_come_together_are_computed_once(leaves, computed, taken_over):
+    company = Company(Limits(4, 4, 20, kv_blocks=40, has_prefix_cache=True))
+    first, *_ = [company.arrive(BEGINNINGS[3] + [number] * 9, limit=3) for number in (5, 6, 7)]
+    company.turn()
+    company.turn()
+    if leaves:
+        company.loop.abort(first)
+    company.run()
+    assert sum(count for step in company.runner.steps for _, count in step if count > 1) == computed
+    assert company.scheduler.load.hit_tokens == taken_over
+
+
 def test_a_block_from_the_middle_of_a_text_is_not_taken_for_a_beginning():
     """Its tokens are the same, and what the cache keeps of them is not."""
     company = Company(Limits(4, 4, 200, kv_blocks=40, has_prefix_cache=True))
