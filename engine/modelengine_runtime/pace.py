@@ -65,7 +65,9 @@ class Pace:
         size = max(1, decodes).bit_length()
         smaller = [known for known in self._ordinary_s if known <= size]
         if smaller:
-            return self._ordinary_s[max(smaller)]
+            # Each answer more costs about what a token of a prompt does.
+            more = max(0, decodes - (1 << max(smaller)) + 1)
+            return self._ordinary_s[max(smaller)] + more * (self._token_s or 0.0)
         if not self._ordinary_s:
             return None
         larger = min(self._ordinary_s)

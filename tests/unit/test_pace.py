@@ -143,12 +143,13 @@ def test_a_step_with_a_prompt_that_is_faster_than_an_ordinary_one_shows_that_tho
     assert max(gaps(pace, machine, 4000)) <= 4
 
 
-def test_answers_that_were_never_so_many_are_taken_for_fewer():
-    """What a step with more of them takes is not known yet, and too small a budget does no harm."""
+def test_of_answers_that_were_never_so_many_each_is_taken_to_cost_what_a_token_of_a_prompt_does():
+    """What a step with so many takes is not known yet, and too small a budget does no harm."""
     few, many = Pace(512), Pace(512)
     few.took(0, 100, 0.1)
     few.took(2, 0, 0.02)
     many.took(0, 100, 0.1)
     many.took(30, 0, 0.3)
-    assert few.prompt_budget(30) == few.prompt_budget(2)
+    assert (few.prompt_budget(2), few.prompt_budget(3)) == (20, 20)
+    assert few.prompt_budget(30) == (20 + 30 - 3) // GRAIN * GRAIN
     assert many.prompt_budget(2) < many.prompt_budget(30)
