@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from modelengine.errors import InvalidRequest, ModelLoadError
 from modelengine.protocol import ChatRequest, Message
+from modelengine_kernels import library
 from modelengine_runtime import loader, machine, prompt, runner, source
 from small_models import small_model
 
@@ -58,18 +59,21 @@ def test_a_smaller_context_may_be_asked_for_but_not_a_larger_one(folder):
 
 
 @pytest.mark.parametrize(
-    ("stored", "device", "fast_bfloat16", "expected"),
+    ("stored", "device", "fast_bfloat16", "kernels", "expected"),
     [
-        ("bfloat16", "cpu", True, torch.bfloat16),
-        ("bfloat16", "cpu", False, torch.float32),
-        ("float16", "cpu", True, torch.float32),
-        ("float16", "cuda", True, torch.float16),
-        ("float32", "cpu", True, torch.float32),
+        ("bfloat16", "cpu", True, None, torch.bfloat16),
+        ("bfloat16", "cpu", False, None, torch.float32),
+        ("bfloat16", "cpu", False, object(), torch.bfloat16),
+        ("float16", "cpu", True, None, torch.float32),
+        ("float16", "cpu", True, object(), torch.float32),
+        ("float16", "cuda", True, None, torch.float16),
+        ("float32", "cpu", True, object(), torch.float32),
     ],
 )
 def test_auto_takes_the_checkpoint_s_type_unless_the_cpu_would_emulate_it(
-    monkeypatch, stored, device, fast_bfloat16, expected
+    monkeypatch, stored, device, fast_bfloat16, kernels, expected
 ):
+    monkeypatch.setattr(library, "load", lambda: kernels)
     monkeypatch.setattr(machine, "has_fast_bfloat16", lambda: fast_bfloat16)
     config = AutoConfig.for_model("llama", dtype=stored)
     assert loader.choose_dtype("auto", config, device) == expected
