@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None, known: Sequence[str]) -> Options:
     parser.add_argument(
         "--seconds", type=_between(0.1, MAX_SECONDS), default=2.0, help="for one case of one round (default 2)"
     )
-    parser.add_argument("--rounds", type=_whole(1, MAX_ROUNDS), default=3, help="turns of each case (default 3)")
+    parser.add_argument("--rounds", type=whole(1, MAX_ROUNDS), default=3, help="turns of each case (default 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's values there, too")
     parser.add_argument(
         "--shape",
@@ -58,9 +58,9 @@ def parse(argv: Sequence[str] | None, known: Sequence[str]) -> Options:
     )
     parser.add_argument("--dtype", choices=DTYPES, help="throughput: default as the engine chooses; both for q05")
     parser.add_argument(
-        "--threads", type=_whole(1, 1024), help="throughput: of both sides; default 1 for demo, every core for q05"
+        "--threads", type=whole(1, 1024), help="throughput: of both sides; default 1 for demo, every core for q05"
     )
-    parser.add_argument("--tokens", type=_whole(1, 512), default=64, help="throughput: of each answer (default 64)")
+    parser.add_argument("--tokens", type=whole(1, 512), default=64, help="throughput: of each answer (default 64)")
     given = parser.parse_args(argv)
     if unknown := [name for name in given.names if name not in known]:
         parser.error(f"no benchmark is called {unknown[0]!r}; known are {', '.join(known)}")
@@ -89,7 +89,9 @@ def _between(least: float, most: float) -> Callable[[str], float]:
     return number
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number in these bounds."""
+
     def number(text: str) -> int:
         value = int(text)
         if not least <= value <= most:

@@ -120,6 +120,16 @@ def front_door(*, kubeconfig: Path | None = None, **settings: object) -> Iterato
         yield child, port
 
 
+@contextmanager
+def engine(**settings: object) -> Iterator[tuple[Child, int]]:
+    """An engine process with its model loaded, and its port. Raises BenchFailed where it ends by itself meanwhile."""
+    port = free_port()
+    with running((*PYTHON, "modelengine_runtime"), kubeconfig=None, listen_port=port, **settings) as child:
+        wait_answer(child, port, "/ready")
+        yield child, port
+        child.check_alive()
+
+
 def end(process: subprocess.Popen[str]) -> None:
     """Asks, waits, and only then kills."""
     process.terminate()

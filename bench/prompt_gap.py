@@ -13,8 +13,8 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,14 @@ def sample(streams: Sequence[Stream], sent: float, answered: float, prompt_token
 def run(options: Options) -> list[Table]:
     with tempfile.TemporaryDirectory(prefix="bench-model-") as folder:
         make(options.model or DEMO_FOLDER, Path(folder))
-        with engine(Path(folder), options) as port:
+        settings: dict[str, Any] = {
+            "model_source": folder,
+            "model_name": NAME,
+            "max_context": CONTEXT,
+            "threads": options.threads,
+            "quantization": options.quantization,
+        }
+        with processes.engine(**settings) as (_, port):
             dtype = processes.post(port, "/engine/info", {"model": NAME})["dtype"]
             rounds = asyncio.run(measure(port, options.rounds))
     title = f"prompt gap: {options.model or 'demo'}, {dtype}, threads: {options.threads or 'as the engine chooses'}"
@@ -123,23 +130,6 @@ def make(source: Path, folder: Path) -> None:
     config = json.loads(path.read_text())
     config["max_position_embeddings"] = max(CONTEXT, config["max_position_embeddings"])
     path.write_text(json.dumps(config, indent=1))
-
-
-@contextmanager
-def engine(folder: Path, options: Options) -> Iterator[int]:
-    """The port of an engine that answers."""
-    port = processes.free_port()
-    settings: dict[str, Any] = {
-        "model_source": folder,
-        "model_name": NAME,
-        "max_context": CONTEXT,
-        "threads": options.threads,
-        "quantization": options.quantization,
-        "listen_port": port,
-    }
-    with processes.running((*processes.PYTHON, "modelengine_runtime"), **settings) as child:
-        processes.wait_answer(child, port, "/ready")
-        yield port
 
 
 async def measure(port: int, rounds: int) -> list[Sample]:

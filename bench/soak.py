@@ -14,8 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,25 +84,15 @@ class Report:
 
 def run(requests: int, seed: int = 1, freeze_s: float = 2.0) -> Report:
     """Starts an engine, and ends it. Raises BenchFailed where it ends by itself."""
-    with engine() as (child, port):
-        return asyncio.run(Soak(port, child.pid, seed, freeze_s).run(requests))
-
-
-@contextmanager
-def engine() -> Iterator[tuple[processes.Child, int]]:
-    port = processes.free_port()
     settings: dict[str, Any] = {
         "model_source": "demo",
         "device": "cpu",
         "max_context": visits.CONTEXT,
         "max_batch_size": PLACES,
         "log_level": "ERROR",
-        "listen_port": port,
     }
-    with processes.running((*processes.PYTHON, "modelengine_runtime"), **settings) as child:
-        processes.wait_answer(child, port, "/ready")
-        yield child, port
-        child.check_alive()
+    with processes.engine(**settings) as (child, port):
+        return asyncio.run(Soak(port, child.pid, seed, freeze_s).run(requests))
 
 
 class Soak:

@@ -105,16 +105,7 @@ def the_load(port: int, chats: int, new_tokens: int) -> Load:
 @contextmanager
 def rivals(folder: Path, dtype: str, threads: int) -> Iterator[Rivals]:
     """Both processes with the model loaded. The second takes what the first chose to compute in."""
-    port = processes.free_port()
-    settings: dict[str, Any] = {
-        "model_source": folder,
-        "model_name": NAME,
-        "dtype": dtype,
-        "threads": threads,
-        "listen_port": port,
-    }
-    with processes.running((*processes.PYTHON, "modelengine_runtime"), **settings) as engine:
-        processes.wait_answer(engine, port, "/ready")
+    with processes.engine(model_source=folder, model_name=NAME, dtype=dtype, threads=threads) as (_, port):
         info = processes.post(port, "/engine/info", {"model": NAME})
         answer = processes.post(port, PATH, {**chat(0, 1), "stream": False})
         argv = (*processes.PYTHON, "bench.generate", str(folder), info["dtype"], info["device"], str(threads))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.options import whole
+
 MAX_SIZE = 3000
 
 
@@ -59,8 +61,4 @@ def _counts(text: str) -> tuple[int, ...]:
     return tuple(_count(word) for word in text.split(","))
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MAX_SIZE:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {MAX_SIZE}")
-    return count
+_count = whole(1, MAX_SIZE)

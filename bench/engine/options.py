@@ -12,6 +12,7 @@ from bench.engine import points
 from bench.engine.engines import ENGINES
 from bench.engine.points import Point
 from bench.engine.shapes import SHAPES
+from bench.options import whole
 
 ROUNDS = 5
 ATTEMPTS = 3
@@ -88,8 +89,4 @@ def _points(text: str) -> tuple[Point, ...]:
         raise argparse.ArgumentTypeError(str(bad)) from bad
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 100:
-        raise argparse.ArgumentTypeError("must be from 1 to 100")
-    return count
+_count = whole(1, 100)

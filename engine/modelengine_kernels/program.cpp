@@ -9,13 +9,12 @@
 #include <vector>
 
 #include "kernels.h"
-#include "layout.h"
 
 namespace {
 
 constexpr int MAX_INPUTS = 3;
 
-// As in program.py.
+// As in tape.py.
 enum Operation : int64_t { EMBED, RMS_NORM, LINEAR, ROTATE, ATTEND, SILU_TIMES, ADD, SELECT };
 
 // Columns of a buffer: `stride` numbers lie between the begins of two parts (heads) of one row.

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from modelengine_kernels import tape
 from modelengine_kernels.program import Buffer, Columns, Instruction, Program
 from modelengine_kernels.tape import Call, Operation
+from modelengine_runtime.blocks import blocks_for
 from modelengine_runtime.kv_cache import KVCache, Packed, Span
 
 # Tokens of the two recordings, and how many of them have their scores taken. No two alike, for these tell what is what.
@@ -85,7 +86,7 @@ def _record(forward: Forward, vocabulary: int, count: int, selected: int) -> _Re
 
 
 def _one_sequence(count: int) -> Packed:
-    blocks = -(-count // 16)
+    blocks = blocks_for(count)
     return Packed(KVCache(blocks), [Span(0, count, 0, range(blocks))])
 
 
@@ -120,7 +121,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _, kv_heads, head_dim, value_dim, _, layer = sizes
             self.layers[layer] = kv_heads, head_dim, value_dim
         weights = tuple(0 if weight is None else weight.data_ptr() for weight in call.weights)
-        self._add(Instruction(call.operation, inputs, self._buffer(call.output), weights, sizes, call.numbers))
+        self.instructions.append(
+            Instruction(call.operation, inputs, self._buffer(call.output), weights, sizes, call.numbers)
+        )
         return False
 
     def __torch_dispatch__(
@@ -145,14 +148,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if [*self.layers] != [*range(len(self.layers))]:
             raise NotRecordable("its layers are not numbered in order")
 
-    def _add(self, instruction: Instruction) -> None:
-        self.instructions.append(instruction)
-
     def _add_tensors(self, a: torch.Tensor, b: torch.Tensor, result: torch.Tensor) -> None:
         if a.shape != b.shape or not a.is_contiguous() or not b.is_contiguous():
             raise NotRecordable("it adds what does not lie alike")
         inputs = tuple(self._columns(x.view(-1, x.shape[-1])) for x in (a, b))
-        self._add(Instruction(Operation.ADD, inputs, self._buffer(result), (), (a.shape[-1],)))
+        self.instructions.append(Instruction(Operation.ADD, inputs, self._buffer(result), (), (a.shape[-1],)))
 
     def _select(self, x: torch.Tensor, indices: Sequence[torch.Tensor | None], result: torch.Tensor) -> None:
         picked = [index for index in indices if index is not None]
@@ -160,7 +160,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(picked) != 1 or not torch.equal(picked[0], self._rows) or result.shape != shape:
             raise NotRecordable("it picks rows that nobody asked for")
         inputs = (self._columns(x[0]),)
-        self._add(Instruction(Operation.SELECT, inputs, self._buffer(result), (), (x.shape[-1],)))
+        self.instructions.append(Instruction(Operation.SELECT, inputs, self._buffer(result), (), (x.shape[-1],)))
 
     def _columns(self, x: torch.Tensor) -> Columns:
         """Where `[rows, dim]` or `[rows, heads, dim]` stands in what a kernel made."""

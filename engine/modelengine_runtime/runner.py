@@ -18,8 +18,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from modelengine_kernels import library
-from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime import packing, paged_attention, recording, sampler
+from modelengine_runtime.blocks import blocks_for
 from modelengine_runtime.kv_cache import KVCache, Packed, Span
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.recording import RecordedPass
@@ -45,17 +45,13 @@ class PackedRunner:
     def __init__(self, model: PreTrainedModel, kv_blocks: int = 0, recorded: RecordedPass | None = None) -> None:
         self._model = model
         self._has_packed_weights = packing.packed_share(model) > 0
-        self._recorded = recorded
+        self.recorded = recorded
         self._cache = self._new_cache(kv_blocks)
 
     def record(self) -> None:
         """From now on without the model's own code between the kernels. Raises NotRecordable."""
         vocabulary = int(self._model.config.get_text_config().vocab_size)
-        self._recorded = recording.record(self._run_model, vocabulary)
-
-    @property
-    def recorded(self) -> RecordedPass | None:
-        return self._recorded
+        self.recorded = recording.record(self._run_model, vocabulary)
 
     def reserve(self, kv_blocks: int) -> None:
         self._cache = self._new_cache(kv_blocks)
@@ -90,8 +86,8 @@ class PackedRunner:
     ) -> torch.Tensor:
         """The logits `[len(rows), vocabulary]` in float32 of the packed tokens at `rows`."""
         packed = Packed(self._cache, spans)
-        if self._recorded is not None:
-            return self._recorded.run(tokens, positions, packed, rows)
+        if self.recorded is not None:
+            return self.recorded.run(tokens, positions, packed, rows)
         return self._run_model(tokens, positions, packed, rows)
 
     def _run_model(
@@ -225,7 +221,7 @@ def packed_logits(model: PreTrainedModel, recorded: RecordedPass | None = None) 
     """The same scores over the packed attention, in two sequences and in chunks: what the self-check compares."""
     tokens = _probe_tokens(model)
     total, half = len(tokens), len(tokens) // 2
-    blocks = -(-total // BLOCK_TOKENS)
+    blocks = blocks_for(total)
     runner = PackedRunner(model, 2 * blocks, recorded)
     # Two sequences of the same tokens, one whole and one in two chunks, so that mixing them up would show.
     one, other = [*range(blocks)], [*range(2 * blocks - 1, blocks - 1, -1)]
