@@ -82,10 +82,16 @@ def small_model(architecture: str, seed: int = 1, **more: Any) -> PreTrainedMode
     return model
 
 
-def packed(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.float32, quantization: str = "none") -> Any:
-    """The model as the loader makes it from files, with packed weights, and its runner."""
+def packed(
+    model: PreTrainedModel,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    quantization: str = "none",
+    device: str = "cpu",
+) -> Any:
+    """The model as the loader makes it from files, and its runner."""
     model.to(dtype).save_pretrained(folder)
-    return loader.read(folder, AutoConfig.from_pretrained(folder), dtype, "cpu", quantization)
+    return loader.read(folder, AutoConfig.from_pretrained(folder), dtype, device, quantization)
 
 
 def prompts(count: int = 8) -> list[list[int]]:

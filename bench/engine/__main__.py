@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import host, report, stats
 from bench.engine import bars, options, plot, points, roofline, setup, turns
-from bench.engine.engines import ENGINES, OURS
+from bench.engine.engines import ENGINES, OURS, Place
 from bench.engine.options import Options
 from bench.engine.plot import Panel
 from bench.engine.roofline import Machine
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(host.describe(here)), flush=True)
     try:
         peers = prepare(chosen)
-        machine = roofline.measure(chosen.threads)
+        machine = roofline.measure(chosen.threads, chosen.device)
         print(roofline.describe(machine), flush=True)
         results = measure(chosen, here, peers, machine)
     except BenchFailed as failure:
@@ -57,7 +57,7 @@ def prepare(chosen: Options) -> dict[str, str]:
     """Makes everything before anything is measured, and gives the versions of the peers."""
     for shape in chosen.shapes:
         for name in chosen.engines:
-            ENGINES[name].start(shape, 0, chosen.threads)
+            ENGINES[name].start(shape, Place(device=chosen.device))
     return setup.versions()
 
 
@@ -70,7 +70,13 @@ def measure(chosen: Options, here: Host, peers: Mapping[str, str], machine: Mach
                 seed = f"{shape} {number}"
                 results[shape].add(name, turns.take(ENGINES[name], shape, chosen, machine, seed))
         if chosen.json is not None:
-            facts = {"host": asdict(here), "peers": peers, "roofline": asdict(machine), "threads": chosen.threads}
+            facts = {
+                "host": asdict(here),
+                "peers": peers,
+                "roofline": asdict(machine),
+                "threads": chosen.threads,
+                "device": chosen.device,
+            }
             write(chosen.json, facts, results)
     return results
 

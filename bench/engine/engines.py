@@ -11,6 +11,7 @@ from typing import Any
 from bench import processes
 from bench.engine import setup
 from bench.engine.shapes import SHAPES
+from bench.processes import BenchFailed
 
 # Every engine has room for as many answers at once, each of as many tokens with its prompt.
 SEQUENCES = 32
@@ -20,8 +21,19 @@ TRANSFORMERS_BLOCK = 256
 OURS, TRANSFORMERS, LLAMA_CPP, OPENVINO = "ours", "transformers", "llama.cpp", "openvino"
 BFLOAT16, INT8 = "bfloat16", "int8"
 COMPLETIONS = "/v1/completions"
+# The others would have to be built for one.
+ON_GPU = ("ours bfloat16", "transformers bfloat16")
 # Of our own layouts: the bits of a weight, with its share of the scales.
 OUR_BITS = {"bfloat16": 16.0, "int8": 8.0, "int4": 5.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is to run: `device` is `cpu` or `cuda`."""
+
+    port: int = 0
+    threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +55,25 @@ class Engine:
     maker: str
     precision: str
     arithmetic: str
-    launch: Callable[[str, str, int, int], Launch]
+    launch: Callable[[str, str, Place], Launch]
 
     @property
     def name(self) -> str:
         return f"{self.maker} {self.precision}"
 
-    def start(self, shape: str, port: int, threads: int) -> Launch:
-        """Makes what is missing of it, which may take minutes the first time."""
-        return self.launch(shape, self.precision, port, threads)
+    def start(self, shape: str, place: Place) -> Launch:
+        """Makes what is missing of it, which may take minutes the first time. Raises BenchFailed where it does not run
+        there."""
+        if place.device != "cpu" and self.name not in ON_GPU:
+            raise BenchFailed(f"{self.name} is measured on a CPU only; on a GPU: {', '.join(ON_GPU)}")
+        return self.launch(shape, self.precision, place)
 
 
 def completion(prompt: str, new_tokens: int, **more: object) -> dict[str, Any]:
     return {"prompt": prompt, "max_tokens": new_tokens, "temperature": 0, "stream": True, **more}
 
 
-def _ours(shape: str, precision: str, port: int, threads: int) -> Launch:
+def _ours(shape: str, precision: str, place: Place) -> Launch:
     name = "bench"
 
     def body(prompt: str, new_tokens: int) -> dict[str, Any]:
@@ -72,24 +87,25 @@ def _ours(shape: str, precision: str, port: int, threads: int) -> Launch:
         "quantization": "none" if precision == BFLOAT16 else precision,
         "max_batch_size": SEQUENCES,
         "max_context": CONTEXT,
-        "threads": threads,
+        "device": place.device,
+        "threads": place.threads,
         # The peers guess nothing ahead, and random weights repeat themselves.
         "draft_rows": 0,
-        "listen_port": port,
+        "listen_port": place.port,
     }
     weight_bytes = SHAPES[shape].weights * OUR_BITS[precision] / 8
     argv = (*processes.PYTHON, "modelengine_runtime")
     return Launch(argv, "/ready", "/engine/inference", weight_bytes, body, settings)
 
 
-def _transformers(shape: str, precision: str, port: int, threads: int) -> Launch:
+def _transformers(shape: str, precision: str, place: Place) -> Launch:
     folder = setup.model(shape)
     blocks = SEQUENCES * CONTEXT // TRANSFORMERS_BLOCK
     serve = [
-        *("env", "HF_HUB_OFFLINE=1", f"OMP_NUM_THREADS={threads}"),
+        *("env", "HF_HUB_OFFLINE=1", f"OMP_NUM_THREADS={place.threads}"),
         *(str(setup.programs("transformers") / "transformers"), "serve", str(folder), "--continuous-batching"),
-        *("--device", "cpu", "--dtype", precision, "--cb-num-blocks", str(blocks)),
-        *("--host", processes.LOOPBACK, "--port", str(port)),
+        *("--device", place.device, "--dtype", precision, "--cb-num-blocks", str(blocks)),
+        *("--host", processes.LOOPBACK, "--port", str(place.port)),
     ]
     weight_bytes = (folder / "model.safetensors").stat().st_size
 
@@ -99,14 +115,14 @@ def _transformers(shape: str, precision: str, port: int, threads: int) -> Launch
     return Launch(serve, "/health", COMPLETIONS, weight_bytes, body)
 
 
-def _llama_cpp(shape: str, precision: str, port: int, threads: int) -> Launch:
+def _llama_cpp(shape: str, precision: str, place: Place) -> Launch:
     model = setup.gguf(shape, precision)
     serve = [
         *(str(setup.llama_cpp() / "bin/llama-server"), "--model", str(model)),
         *("--parallel", str(SEQUENCES), "--ctx-size", str(SEQUENCES * CONTEXT), "--no-kv-unified"),
         # Prompts that come again are not what is measured, and none does.
-        *("--threads", str(threads), "--no-cache-prompt", "--cache-ram", "0", "--no-ui"),
-        *("--host", processes.LOOPBACK, "--port", str(port)),
+        *("--threads", str(place.threads), "--no-cache-prompt", "--cache-ram", "0", "--no-ui"),
+        *("--host", processes.LOOPBACK, "--port", str(place.port)),
     ]
 
     def body(prompt: str, new_tokens: int) -> dict[str, Any]:
@@ -117,11 +133,11 @@ def _llama_cpp(shape: str, precision: str, port: int, threads: int) -> Launch:
     return Launch(serve, "/health", COMPLETIONS, model.stat().st_size, body)
 
 
-def _openvino(shape: str, precision: str, port: int, threads: int) -> Launch:
+def _openvino(shape: str, precision: str, place: Place) -> Launch:
     folder = setup.openvino(shape, precision)
     server = Path(__file__).parent / "peers/openvino_server.py"
     python = setup.programs("openvino") / "python"
-    argv = [str(word) for word in (python, server, folder, port, threads)]
+    argv = [str(word) for word in (python, server, folder, place.port, place.threads)]
     return Launch(argv, "/ready", COMPLETIONS, (folder / "openvino_model.bin").stat().st_size, completion)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import host, processes
 from bench.engine import points
-from bench.engine.engines import ENGINES
+from bench.engine.engines import ENGINES, ON_GPU
 from bench.engine.points import Point
 from bench.engine.shapes import SHAPES
 from bench.options import whole
@@ -33,6 +33,7 @@ class Options:
     points: Sequence[Point]
     rounds: int
     threads: int
+    device: str
     attempts: int
     json: Path | None
     plot: Path | None
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str] | None, result: Path) -> Options:
     parser.add_argument("--points", type=_points, help=f"chats and tokens of their prompts (default {usual})")
     parser.add_argument("--rounds", type=_count, help=f"turns of each (default {ROUNDS})")
     parser.add_argument("--threads", type=_count, default=host.cores(), help="of every engine (default: every core)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of every engine (default cpu)")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="every round's values; a whole run writes them anyway"
     )
@@ -61,11 +63,12 @@ def parse(argv: Sequence[str] | None, result: Path) -> Options:
     given = parser.parse_args(argv)
     is_whole = not (given.quick or given.engines or given.shapes or given.points or given.rounds)
     return Options(
-        engines=given.engines or tuple(ENGINES),
+        engines=given.engines or (tuple(ENGINES) if given.device == "cpu" else ON_GPU),
         shapes=given.shapes or tuple(SHAPES)[: 1 if given.quick else None],
         points=given.points or (QUICK if given.quick else points.POINTS),
         rounds=given.rounds or (1 if given.quick else ROUNDS),
         threads=given.threads,
+        device=given.device,
         attempts=1 if given.quick else ATTEMPTS,
         json=given.json or (result if is_whole else None),
         plot=given.plot or (PLOT if is_whole else None),

@@ -41,13 +41,12 @@ def bound(machine: Machine, arithmetic: str, weight_bytes: float, weights: int, 
 
 def describe(machine: Machine) -> str:
     peaks = ", ".join(f"{name} {peak / 1e9:.0f} GOP/s" for name, peak in machine.peaks.items())
-    return f"roofline  memory read {machine.read / 1e9:.1f} GB/s; products of {GEMM_SIZE} squared: {peaks}"
+    return f"roofline  memory read {machine.read / 1e9:.1f} GB/s; large products: {peaks}"
 
 
-def measure(threads: int) -> Machine:
-    answer: dict[str, Any] = json.loads(
-        processes.run_module("bench.engine.roofline", json.dumps({"threads": threads}), TIMEOUT_S)
-    )
+def measure(threads: int, device: str) -> Machine:
+    wanted = json.dumps({"threads": threads, "device": device})
+    answer: dict[str, Any] = json.loads(processes.run_module("bench.engine.roofline", wanted, TIMEOUT_S))
     return Machine(**answer)
 
 
@@ -92,11 +91,39 @@ def _peaks() -> dict[str, float]:
     return {name: operations / min(map(_fastest, calls)) for name, calls in ways.items()}
 
 
+def _read_gpu() -> float:
+    import torch
+
+    numbers = torch.ones(MEMORY_BYTES // 2, dtype=torch.bfloat16, device="cuda")
+    # Read once and written once.
+    other = torch.empty_like(numbers)
+
+    def copy() -> None:
+        other.copy_(numbers)
+        torch.cuda.synchronize()
+
+    return 2 * MEMORY_BYTES / _fastest(copy)
+
+
+def _peaks_gpu() -> dict[str, float]:
+    import torch
+
+    wide = torch.randn(2 * GEMM_SIZE, 2 * GEMM_SIZE, device="cuda").bfloat16()
+
+    def multiply() -> None:
+        wide @ wide
+        torch.cuda.synchronize()
+
+    return {"bfloat16": 2.0 * len(wide) ** 3 / _fastest(multiply)}
+
+
 def main() -> None:
     import torch
 
-    torch.set_num_threads(json.loads(sys.stdin.read())["threads"])
-    print(json.dumps(asdict(Machine(_read(), _peaks()))))
+    wanted = json.loads(sys.stdin.read())
+    torch.set_num_threads(wanted["threads"])
+    read, peaks = (_read, _peaks) if wanted["device"] == "cpu" else (_read_gpu, _peaks_gpu)
+    print(json.dumps(asdict(Machine(read(), peaks()))))
 
 
 if __name__ == "__main__":

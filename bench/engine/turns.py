@@ -10,7 +10,7 @@ from typing import Any
 from bench import processes, report
 from bench.engine import accounts, client, engines, points, roofline
 from bench.engine.client import Measured, Work
-from bench.engine.engines import Engine, Launch
+from bench.engine.engines import Engine, Launch, Place
 from bench.engine.options import Options
 from bench.engine.points import NEW_TOKENS, Point
 from bench.engine.roofline import Machine
@@ -48,7 +48,7 @@ class Turn:
 def take(engine: Engine, shape: str, options: Options, machine: Machine, seed: str) -> Turn:
     """Raises BenchFailed where the server ends, or an answer is not the expected one."""
     port = processes.free_port()
-    launch = engine.start(shape, port, options.threads)
+    launch = engine.start(shape, Place(port, options.threads, options.device))
     # What servers say on stdout goes where their complaints go: nobody reads the pipe.
     argv = ("sh", "-c", 'exec "$@" >&2', "sh", *launch.argv)
     with processes.running(argv, **launch.settings) as server, accounts.watching(server.pid) as memory:

@@ -1,22 +1,37 @@
-"""What stands between the large steps of a layer, each in one pass. float32 on a CPU; `is_supported` says for what."""
+"""What stands between the large steps of a layer, each in one pass: float32 on a CPU, by the compiled kernels; what the
+kernels for a GPU take there. `is_supported` says for what."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from modelengine_kernels import tape
+from modelengine_kernels import gpu, tape
 from modelengine_kernels.library import load, threads
 from modelengine_kernels.tape import Call, Operation
 
 
 def is_supported(*tensors: torch.Tensor) -> bool:
+    if tensors[0].device.type == gpu.DEVICE:
+        return gpu.is_supported(*tensors)
     return load() is not None and all(
         tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.stride(-1) == 1 for tensor in tensors
     )
 
 
+def _on_gpu() -> Any:
+    # Only where there is one: Triton is not everywhere, and takes its time.
+    from modelengine_kernels.gpu import elementwise
+
+    return elementwise
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, offset: float) -> torch.Tensor:
     """`x / rms(x) * (weight + offset)` over the last dimension of `[1, rows, dim]` or `[1, rows, heads, dim]`."""
+    if x.device.type == gpu.DEVICE:
+        on_gpu: torch.Tensor = _on_gpu().rms_norm(x, weight, eps, offset)
+        return on_gpu
     library = load()
     assert library is not None
     shape, dim = x.shape, x.shape[-1]
@@ -45,6 +60,9 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, offset: float) -
 
 def silu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """`silu(gate) * up`, for `[1, rows, dim]` whose rows may have gaps between them."""
+    if gate.device.type == gpu.DEVICE:
+        on_gpu: torch.Tensor = _on_gpu().silu_times(gate, up)
+        return on_gpu
     library = load()
     assert library is not None
     _, rows, dim = gate.shape
@@ -62,6 +80,16 @@ def silu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         threads(),
     )
     return result
+
+
+def rotate_both(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rotate` of queries and keys, which may have other numbers of heads."""
+    if q.device.type == gpu.DEVICE:
+        both: tuple[torch.Tensor, torch.Tensor] = _on_gpu().rotate_both(q, k, cos, sin)
+        return both
+    return rotate(q, cos, sin), rotate(k, cos, sin)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

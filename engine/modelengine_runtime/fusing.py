@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from modelengine_kernels import elementwise
+from modelengine_kernels.gpu.layers import DenseLinear
 from modelengine_kernels.linear import PackedLinear
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 # some into the next step; another function is off by far more.
 CLOSE, NEAR = 1e-4, 0.02
 ROTATION = "apply_rotary_pos_emb"
+LINEARS = PackedLinear | DenseLinear
 
 
 def fuse(model: PreTrainedModel, run: Callable[[], object]) -> None:
@@ -75,14 +77,14 @@ def _fused_norm(norm: nn.Module) -> FusedNorm | None:
         return None
     if weight.ndim != 1 or not elementwise.is_supported(weight) or list(norm.children()):
         return None
-    trial = torch.randn(1, 3, len(weight), generator=torch.Generator().manual_seed(0))
+    trial = _random(1, 3, len(weight), like=weight)
     try:
         expected = norm(trial)
     except Exception:
         return None
     for offset in (0.0, 1.0):
         fused = FusedNorm(norm, weight, eps, offset)
-        if _is_close(fused(trial), expected):
+        if _is_close(fused(trial), expected, _tolerance(weight.dtype)):
             return fused
     return None
 
@@ -108,12 +110,13 @@ def fuse_gates(model: nn.Module) -> int:
     count = 0
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            layers = {part: inner for part, inner in child.named_children() if isinstance(inner, PackedLinear)}
+            layers = {part: inner for part, inner in child.named_children() if isinstance(inner, LINEARS)}
             if layers.keys() != {"gate_proj", "up_proj", "down_proj"}:
                 continue
-            trial = torch.randn(1, 3, layers["gate_proj"].in_features, generator=torch.Generator().manual_seed(0))
+            gate = layers["gate_proj"]
+            trial = _random(1, 3, gate.in_features, like=gate.weight)
             fused = FusedGate(child)
-            if _is_close(fused(trial), child(trial), CLOSE if layers["gate_proj"].bits == 32 else NEAR):
+            if _is_close(fused(trial), child(trial), CLOSE if gate.bits == 32 else NEAR):
                 setattr(module, name, fused)
                 count += 1
     return count
@@ -122,9 +125,9 @@ def fuse_gates(model: nn.Module) -> int:
 class _Shared:
     """Linear layers with one input, as one layer: computed when the first is asked, and handed out to the others."""
 
-    def __init__(self, layers: list[PackedLinear]) -> None:
+    def __init__(self, layers: list[Any]) -> None:
         first = layers[0]
-        self.whole = PackedLinear.joined(layers)
+        self.whole = type(first).joined(layers)
         starts = [0]
         for layer in layers:
             starts.append(starts[-1] + layer.padded_features)
@@ -161,7 +164,7 @@ class SharedLinear(nn.Module):
 def join_linears(model: nn.Module, run: Callable[[], object]) -> int:
     """Joins the packed layers of one parent that a trial run gives the same tensor."""
     inputs = _inputs(model, run)
-    parents = [module for module in model.modules() if any(isinstance(x, PackedLinear) for x in module.children())]
+    parents = [module for module in model.modules() if any(isinstance(x, LINEARS) for x in module.children())]
     count = 0
     for parent in parents:
         groups: dict[torch.Tensor, list[str]] = {}
@@ -182,7 +185,7 @@ def _inputs(model: nn.Module, run: Callable[[], object]) -> dict[int, torch.Tens
     def note(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         inputs[id(module)] = arguments[0]
 
-    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    layers = [module for module in model.modules() if isinstance(module, LINEARS)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
         run()
@@ -203,11 +206,12 @@ def _join(parent: nn.Module, names: Sequence[str]) -> None:
 def fuse_rotations(model: nn.Module) -> int:
     """Puts a faster function in the place of the one by which the model's own code turns queries and keys."""
     names = {type(module).__module__ for module in model.modules()}
+    like = next(model.parameters())
     count = 0
     for name in sorted(names):
         code = sys.modules[name]
         original = getattr(code, ROTATION, None)
-        if original is None or isinstance(original, _Rotation) or not _turns_halves(original):
+        if original is None or isinstance(original, _Rotation) or not _turns_halves(original, like):
             continue
         setattr(code, ROTATION, _Rotation(original))
         count += 1
@@ -234,21 +238,30 @@ class _Rotation:
         )
         if not is_plain:
             return self._original(q, k, cos, sin, *more, **others)
-        return elementwise.rotate(q, cos, sin), elementwise.rotate(k, cos, sin)
+        return elementwise.rotate_both(q, k, cos, sin)
 
 
 @torch.inference_mode()
-def _turns_halves(rotation: Callable[..., Any]) -> bool:
+def _turns_halves(rotation: Callable[..., Any], like: torch.Tensor) -> bool:
     """Whether the function turns pairs of the two halves: other models pair neighbours."""
-    generator = torch.Generator().manual_seed(0)
-    q, k = torch.randn(1, 4, 3, 16, generator=generator), torch.randn(1, 2, 3, 16, generator=generator)
-    cos, sin = torch.randn(1, 3, 16, generator=generator), torch.randn(1, 3, 16, generator=generator)
+    q, k = _random(1, 4, 3, 16, like=like), _random(1, 2, 3, 16, like=like)
+    cos, sin = _random(1, 3, 16, like=like), _random(1, 3, 16, like=like)
     try:
         expected = rotation(q, k, cos, sin)
-        found = elementwise.rotate(q, cos, sin), elementwise.rotate(k, cos, sin)
+        found = elementwise.rotate_both(q, k, cos, sin)
     except Exception:
         return False
-    return all(_is_close(a, b) for a, b in zip(found, expected, strict=True))
+    return all(_is_close(a, b, _tolerance(q.dtype)) for a, b in zip(found, expected, strict=True))
+
+
+def _random(*shape: int, like: torch.Tensor) -> torch.Tensor:
+    """Random numbers as they go into a layer with such weights: packed ones take float32."""
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like.device, dtype)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return CLOSE if dtype == torch.float32 else NEAR
 
 
 def _is_close(found: torch.Tensor, expected: torch.Tensor, most: float = CLOSE) -> bool:

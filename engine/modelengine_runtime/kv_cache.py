@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from modelengine_kernels.attention import Plan
+from modelengine_kernels.gpu.plan import Plan as GpuPlan
 from modelengine_kernels.layout import BLOCK_TOKENS
 
 CPU = torch.device("cpu")
@@ -59,14 +60,23 @@ class Span:
     blocks: Sequence[int]
 
 
-@dataclass(slots=True)
+@dataclass
 class Packed:
-    """What a forward pass carries to its attention layers. `calls` counts them, as proof that they came here."""
+    """What a forward pass carries to its attention layers. `calls` counts them, as proof that they came here.
+
+    `gpu_plan` is what the kernels for a GPU read instead of `spans`, where they are used.
+    """
 
     cache: KVCache
     spans: Sequence[Span]
-    plan: Plan = field(init=False)
+    gpu_plan: GpuPlan | None = None
     calls: int = field(default=0)
 
-    def __post_init__(self) -> None:
-        self.plan = Plan([(span.begin, span.end - span.begin, span.start, span.blocks) for span in self.spans])
+    @functools.cached_property
+    def plan(self) -> Plan:
+        return Plan(self.sequences)
+
+    @property
+    def sequences(self) -> list[tuple[int, int, int, Sequence[int]]]:
+        """(first row, rows, first position, block table) of each span."""
+        return [(span.begin, span.end - span.begin, span.start, span.blocks) for span in self.spans]

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from modelengine.errors import ModelLoadError
 from modelengine_kernels import library
+from modelengine_kernels.gpu.layers import replace_linears
 from modelengine_runtime import fusing, machine, memory, packing, runner
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
@@ -129,6 +130,12 @@ def read(
                 raise NotPackable(f"quantization {quantization!r}: {reason}") from reason
             log.warning("%s runs without packed weights: %s", config.model_type, reason)
     model = _read_weights(folder, config, dtype, device)
+    if replace_linears(model):
+        try:
+            return model, _speed_up(model)
+        except NotPackable as reason:
+            log.warning("%s runs without kernels for the GPU: %s", config.model_type, reason)
+            model = _read_weights(folder, config, dtype, device)
     return model, runner.choose(model)
 
 

@@ -1,8 +1,8 @@
 """Attention over the paged caches of many sequences at once, for any model on transformers' attention interface.
 
 The runner packs the tokens of all sequences into one row, so every other layer runs once for all of them; here each
-sequence attends to its own blocks. Nothing is padded, and no mask is made by transformers. On a CPU the compiled kernel
-does it, whose results do not depend on what else is in the row; elsewhere torch does, sequence by sequence.
+sequence attends to its own blocks. Nothing is padded, and no mask is made by transformers. Kernels do it, whose results
+do not depend on what else is in the row; where there are none torch does, sequence by sequence.
 """
 
 from __future__ import annotations
@@ -53,6 +53,15 @@ def attention(
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     _, kv_heads, head_dim = keys.shape
     key_cache, value_cache = packed.cache.layer(layer, kv_heads, head_dim, values.shape[-1], keys.dtype, keys.device)
+    if packed.gpu_plan is not None:
+        from modelengine_kernels.gpu import attention as gpu_kernel
+
+        if not gpu_kernel.is_supported(queries, keys, values):
+            raise NotImplementedError(f"attention over {head_dim} dimensions of {keys.dtype} on a GPU")
+        attended = gpu_kernel.store_and_attend(
+            packed.gpu_plan, queries, keys, values, key_cache, value_cache, scale, sliding_window or 0, softcap or 0.0
+        )
+        return attended[None], None
     if kernel.is_supported(queries, keys, values):
         kept = (layer, key_cache, value_cache)
         attended = kernel.store_and_attend(

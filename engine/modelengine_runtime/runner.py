@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from modelengine_kernels import library
+from modelengine_kernels import gpu, library
 from modelengine_runtime import packing, paged_attention, recording, sampler
 from modelengine_runtime.blocks import blocks_for
+from modelengine_runtime.gpu_pass import GpuPass
 from modelengine_runtime.kv_cache import KVCache, Packed, Span
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.recording import RecordedPass
@@ -28,6 +29,8 @@ from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
 log = logging.getLogger(__name__)
+
+Recorded = RecordedPass | GpuPass
 
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 # Rotations that depend on a token's position alone. The others (dynamic, longrope) look at the longest sequence of the
@@ -42,19 +45,26 @@ SELF_CHECK_TOLERANCE = {torch.float32: 0.005, torch.bfloat16: 0.2, torch.float16
 class PackedRunner:
     """Continuous batching: the tokens of all sequences in one row, each sequence attending to its own blocks."""
 
-    def __init__(self, model: PreTrainedModel, kv_blocks: int = 0, recorded: RecordedPass | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, kv_blocks: int = 0, recorded: Recorded | None = None) -> None:
         self._model = model
         self._has_packed_weights = packing.packed_share(model) > 0
-        self.recorded = recorded
+        self._is_on_gpu = gpu.is_supported(next(model.parameters()))
+        self.recorded = recorded or (self._gpu_pass() if self._is_on_gpu else None)
         self._cache = self._new_cache(kv_blocks)
 
     def record(self) -> None:
         """From now on without the model's own code between the kernels. Raises NotRecordable."""
+        if self._is_on_gpu:
+            self.recorded = self._gpu_pass(has_graphs=True)
+            return
         vocabulary = int(self._model.config.get_text_config().vocab_size)
         self.recorded = recording.record(self._run_model, vocabulary)
 
+    @torch.inference_mode()
     def reserve(self, kv_blocks: int) -> None:
         self._cache = self._new_cache(kv_blocks)
+        if isinstance(self.recorded, GpuPass):
+            self.recorded.prepare(self._cache)
 
     @torch.inference_mode()
     def step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
@@ -95,17 +105,28 @@ class PackedRunner:
     ) -> torch.Tensor:
         device = self._model.device
         padding = [] if self._has_packed_weights else [0] * (padded_length(len(tokens)) - len(tokens))
+        logits = self._run_tensors(
+            torch.tensor([[*tokens, *padding]], device=device),
+            torch.tensor([[*positions, *padding]], device=device),
+            packed,
+            torch.tensor(list(rows) or [0], device=device),
+        )
+        return logits if rows else logits[:0]
+
+    def _run_tensors(
+        self, tokens: torch.Tensor, positions: torch.Tensor, packed: Packed, rows: torch.Tensor
+    ) -> torch.Tensor:
         output = self._model(
-            input_ids=torch.tensor([[*tokens, *padding]], device=device),
-            position_ids=torch.tensor([[*positions, *padding]], device=device),
-            use_cache=False,
-            logits_to_keep=torch.tensor(list(rows) or [0], device=device),
-            packed=packed,
+            input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=rows, packed=packed
         )
         if not packed.calls:
             raise NotImplementedError("the model does not call its attention through transformers' interface")
         logits: torch.Tensor = output.logits[0].float()
-        return logits if rows else logits[:0]
+        return logits
+
+    def _gpu_pass(self, has_graphs: bool = False) -> GpuPass:
+        context = int(getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 0)
+        return GpuPass(self._run_tensors, self._model.device, context, has_graphs)
 
     def _new_cache(self, kv_blocks: int) -> KVCache:
         if self._model.device.type == "cpu" and library.load() is None:
@@ -217,7 +238,7 @@ def reference_logits(model: PreTrainedModel) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def packed_logits(model: PreTrainedModel, recorded: RecordedPass | None = None) -> torch.Tensor:
+def packed_logits(model: PreTrainedModel, recorded: Recorded | None = None) -> torch.Tensor:
     """The same scores over the packed attention, in two sequences and in chunks: what the self-check compares."""
     tokens = _probe_tokens(model)
     total, half = len(tokens), len(tokens) // 2
@@ -242,7 +263,7 @@ def _rotations(config: Any) -> set[str]:
     return {str(each.get("rope_type") or "default") for each in by_layer or [parameters]}
 
 
-def why_not_packed(model: PreTrainedModel, reference: torch.Tensor, recorded: RecordedPass | None = None) -> str | None:
+def why_not_packed(model: PreTrainedModel, reference: torch.Tensor, recorded: Recorded | None = None) -> str | None:
     """None when the packed attention gives the reference's scores; else what is in the way, in words.
 
     `reference` is what `reference_logits` or an earlier `packed_logits` gave.

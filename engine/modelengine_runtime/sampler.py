@@ -13,6 +13,8 @@ from modelengine_kernels import sampling as kernel
 from modelengine_kernels.sampling import NO_TOKEN, Draw
 from modelengine_runtime.sampling import Sampling, uniform
 
+GREEDY = Sampling()
+
 
 @dataclass(frozen=True, slots=True)
 class Asking:
@@ -29,13 +31,10 @@ def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
     The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p. Raises
     FloatingPointError when a row's scores are not numbers.
     """
-    for row, each in zip(scores, asking, strict=True):
+    for i, each in enumerate(asking):
         if each.sampling.has_penalties:
-            penalize(row, each.sampling, each.prompt, each.output)
-    if kernel.is_supported(scores):
-        tokens = kernel.sample(scores, [_draw(each) for each in asking])
-    else:
-        tokens = _sample_by_torch(scores, asking)
+            penalize(scores[i], each.sampling, each.prompt, each.output)
+    tokens = _sample_here(scores, asking) if scores.device.type == "cpu" else _sample_there(scores, asking)
     if NO_TOKEN in tokens:
         raise FloatingPointError("the model's scores are not finite numbers")
     return tokens
@@ -66,6 +65,23 @@ def _draw(asking: Asking) -> Draw:
         top_k=sampling.top_k,
         uniform=uniform(sampling.seed, len(asking.output)),
     )
+
+
+def _sample_there(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
+    """On a GPU the best token is found where the scores are; whoever draws has his row brought here."""
+    tokens = _sample_by_torch(scores, [Asking(GREEDY, (), ())] * len(asking))
+    drawing = [i for i, each in enumerate(asking) if not each.sampling.is_greedy and tokens[i] != NO_TOKEN]
+    if drawing:
+        rows = scores[drawing].cpu() if len(drawing) < len(asking) else scores.cpu()
+        for i, token in zip(drawing, _sample_here(rows, [asking[i] for i in drawing]), strict=True):
+            tokens[i] = token
+    return tokens
+
+
+def _sample_here(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
+    if kernel.is_supported(scores):
+        return kernel.sample(scores, [_draw(each) for each in asking])
+    return _sample_by_torch(scores, asking)
 
 
 def _sample_by_torch(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:

@@ -59,9 +59,9 @@ def draw(seed: int) -> list[Request]:
 class Chat:
     """The engine without its thread: a scheduler over one runner, whose cache lives on from call to call."""
 
-    def __init__(self, runner: Runner, kv_blocks: int, draft_rows: int = 0) -> None:
+    def __init__(self, runner: Runner, kv_blocks: int, draft_rows: int = 0, has_prefix_cache: bool = True) -> None:
         runner.reserve(kv_blocks)
-        self.scheduler = Scheduler(Limits(8, REQUESTS, 48, kv_blocks, has_prefix_cache=True, draft_rows=draft_rows))
+        self.scheduler = Scheduler(Limits(8, REQUESTS, 48, kv_blocks, has_prefix_cache, draft_rows))
         self.loop = StepLoop(self.scheduler, runner)
 
     def answer(self, requests: Sequence[Request], resumed: Sequence[Sequence[int]] = ()) -> list[list[int]]:
@@ -78,25 +78,29 @@ class Chat:
 
 
 PRECISIONS = {
-    "float32": (torch.float32, "none"),
-    "bfloat16": (torch.bfloat16, "none"),
-    "int8": (torch.float32, "int8"),
-    "int4": (torch.float32, "int4"),
+    "float32": (torch.float32, "none", "cpu"),
+    "bfloat16": (torch.bfloat16, "none", "cpu"),
+    "int8": (torch.float32, "int8", "cpu"),
+    "int4": (torch.float32, "int4", "cpu"),
 }
+if torch.cuda.is_available():
+    PRECISIONS["bfloat16 on a GPU"] = (torch.bfloat16, "none", "cuda")
+    PRECISIONS["float32 on a GPU"] = (torch.float32, "none", "cuda")
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
 def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    dtype, quantization = PRECISIONS[request.param]
+    dtype, quantization, device = PRECISIONS[request.param]
     model = small_model("qwen3", intermediate_size=96, max_position_embeddings=256)
-    _, chosen = packed(model, tmp_path_factory.mktemp(request.param), dtype, quantization)
+    _, chosen = packed(model, tmp_path_factory.mktemp("model"), dtype, quantization, device)
     assert isinstance(chosen, PackedRunner)
     return chosen
 
 
 @pytest.fixture(scope="module")
 def alone(runner: Runner) -> list[list[int]]:
-    answers = [Chat(runner, BLOCKS_FOR_ONE).answer([request])[0] for request in draw(1)]
+    chat = Chat(runner, BLOCKS_FOR_ONE, has_prefix_cache=False)
+    answers = [chat.answer([request])[0] for request in draw(1)]
     assert len({tuple(answer) for answer in answers}) > REQUESTS // 2
     return answers
 
