@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
+from pathlib import Path
 
 import torch
 
 log = logging.getLogger(__name__)
 
 DEVICE = "cuda"
+# What Triton would compile first: its module over the GPU's driver. The engine's image has it made (engine/Dockerfile).
+DRIVER = "cuda_utils"
+COMPILED = Path(sys.prefix) / "lib/triton_cuda_utils.so"
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -30,6 +35,7 @@ def is_supported(*tensors: torch.Tensor) -> bool:
 def works() -> bool:
     """Whether kernels can be compiled here: Triton needs a C compiler, or what one has made before."""
     try:
+        _use_what_is_compiled()
         from modelengine_kernels.gpu import elementwise
 
         x = torch.ones((1, 1, 16), device=DEVICE)
@@ -39,3 +45,16 @@ def works() -> bool:
         return False
     log.info("kernels for the GPU: Triton")
     return True
+
+
+def _use_what_is_compiled() -> None:
+    if not COMPILED.exists():
+        return
+    from triton import knobs
+
+    def build(name: str, *_: object) -> str:
+        if name != DRIVER:
+            raise RuntimeError(f"there is no compiler for {name}")
+        return str(COMPILED)
+
+    knobs.build.impl = build

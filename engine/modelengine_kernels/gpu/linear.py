@@ -54,13 +54,17 @@ class Tiles:
 
 # From the most work at once to the least. Each product of a tile's rows adds up its inputs one after the other, so that
 # all tiles give the same bits: on Hopper, every one of these was found to.
-FEW_ROWS = (Tiles(16, 64, 128, warps=4, stages=4), Tiles(16, 32, 128, warps=4, stages=4))
+FEW_ROWS = (
+    Tiles(16, 64, 128, warps=4, stages=3),
+    Tiles(16, 32, 128, warps=4, stages=8),
+    Tiles(16, 16, 128, warps=4, stages=3),
+)
 MANY_ROWS = (
-    Tiles(128, 128, 64, warps=8, stages=4),
+    Tiles(128, 128, 64, warps=8, stages=3),
     Tiles(64, 128, 64, warps=4, stages=4),
     Tiles(64, 64, 128, warps=4, stages=4),
-    Tiles(64, 32, 128, warps=4, stages=4),
-    Tiles(64, 16, 128, warps=4, stages=4),
+    Tiles(64, 32, 128, warps=4, stages=6),
+    Tiles(64, 16, 128, warps=4, stages=3),
 )
 FLOAT32 = Tiles(64, 32, 32, warps=4, stages=2)
 
@@ -70,7 +74,7 @@ def tiles(rows: int, outputs: int, dtype: torch.dtype, processors: int) -> Tiles
     """The largest that still give half of the GPU's processors something to do."""
     if dtype == torch.float32:
         return FLOAT32
-    fitting = [*(FEW_ROWS if rows <= FEW_ROWS[0].rows else ()), *MANY_ROWS[rows <= 64 :]]
+    fitting = FEW_ROWS if rows <= 16 else MANY_ROWS[rows <= 64 :]
     return next((t for t in fitting if 2 * t.programs(rows, outputs) >= processors), fitting[-1])
 
 

@@ -24,8 +24,8 @@ from .binaries import Say
 SUITE = "bookworm"
 # What a base needs: Python, and the one library that torch does not bring.
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
-# What makes the engine's kernels needs besides.
-COMPILER_PACKAGES = (*PACKAGES, "g++")
+# What makes the engine's kernels, and a module of Python's, needs besides.
+COMPILER_PACKAGES = (*PACKAGES, "g++", "python3-dev")
 _UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _STORE = places.CACHE / "buildah"
 # Where the machine's certificates and package cache are seen in a build; neither becomes part of an image.
