@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,10 +21,6 @@ struct bfloat {
 
 inline __attribute__((always_inline)) vec16 splat(float x) {
     return vec16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
-}
-
-inline __attribute__((always_inline)) ivec16 iota16() {
-    return ivec16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 }
 
 inline __attribute__((always_inline)) vec16 max16(vec16 a, vec16 b) { return a > b ? a : b; }
@@ -88,55 +85,120 @@ inline bfloat to<bfloat>(float x) {
     return rounded(x);
 }
 
-// The lanes in halves, in quarters, in pairs of pairs and in pairs, changed over.
-inline __attribute__((always_inline)) vec16 swapped8(vec16 x) {
-    return __builtin_shuffle(x, ivec16{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
-}
-inline __attribute__((always_inline)) vec16 swapped4(vec16 x) {
-    return __builtin_shuffle(x, ivec16{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
-}
-inline __attribute__((always_inline)) vec16 swapped2(vec16 x) {
-    return __builtin_shuffle(x, ivec16{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
-}
-inline __attribute__((always_inline)) vec16 swapped1(vec16 x) {
-    return __builtin_shuffle(x, ivec16{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+// What one register holds, for loops whose sums must stay in registers: a vec16 in several of them goes through memory.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__x86_64__)
+constexpr int LANES = 8, REGISTERS = 16;
+#else
+constexpr int LANES = 4, REGISTERS = 32;
+#endif
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t words __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+inline __attribute__((always_inline)) vec load(const float* from) {
+    vec x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
 }
 
-// In a fixed order: halves, quarters, eighths, pairs.
-inline __attribute__((always_inline)) float total(vec16 x) {
-    x += swapped8(x);
-    x += swapped4(x);
-    x += swapped2(x);
-    x += swapped1(x);
-    return x[0];
+inline __attribute__((always_inline)) vec load(const bfloat* from) {
+#if defined(__AVX512F__)
+    return load16(from);
+#else
+    typedef uint16_t halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
+    halves half;
+    std::memcpy(&half, from, sizeof half);
+    return (vec)(__builtin_convertvector(half, words) << 16);
+#endif
 }
 
-inline __attribute__((always_inline)) float highest(vec16 x) {
-    x = max16(x, swapped8(x));
-    x = max16(x, swapped4(x));
-    x = max16(x, swapped2(x));
-    x = max16(x, swapped1(x));
-    return x[0];
+inline __attribute__((always_inline)) void store(float* to, vec x) { std::memcpy(to, &x, sizeof x); }
+
+// Lane by lane, b where they do not compare.
+inline __attribute__((always_inline)) vec maximum(vec a, vec b) {
+#if defined(__AVX512F__)
+    // The compiler makes two instructions of it where one operand is a constant.
+    return (vec)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#else
+    return a > b ? a : b;
+#endif
 }
+
+inline __attribute__((always_inline)) vec minimum(vec a, vec b) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+// 0, 1, 2 and so on, as many as lanes.
+using Lanes = std::make_integer_sequence<int32_t, LANES>;
+
+template <int32_t... I>
+inline __attribute__((always_inline)) words numbers(std::integer_sequence<int32_t, I...>) {
+    return words{I...};
+}
+
+// One lane from all, by halves: each lane with the one that is Half away first.
+template <int Half, typename Join, int32_t... I>
+inline __attribute__((always_inline)) float joined_lanes(vec x, Join join, std::integer_sequence<int32_t, I...> lanes) {
+    x = join(x, __builtin_shuffle(x, words{(I ^ Half)...}));
+    if constexpr (Half > 1)
+        return joined_lanes<Half / 2>(x, join, lanes);
+    else
+        return x[0];
+}
+
+// A vec16 as registers.
+struct Sixteen {
+    vec parts[16 / LANES];
+
+    explicit Sixteen(float x) {
+        for (vec& part : parts) part = vec{} + x;
+    }
+    explicit Sixteen(vec16 x) { std::memcpy(parts, &x, sizeof x); }
+
+    // In a fixed order: halves, quarters, eighths, pairs.
+    template <typename Join>
+    float joined(Join join) const {
+        Sixteen rest = *this;
+        for (int half = 8 / LANES; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) rest.parts[i] = join(rest.parts[i], rest.parts[i + half]);
+        return joined_lanes<LANES / 2>(rest.parts[0], join, Lanes());
+    }
+    float total() const { return joined([](vec a, vec b) { return a + b; }); }
+    float highest() const { return joined([](vec a, vec b) { return maximum(a, b); }); }
+};
+
+inline __attribute__((always_inline)) float total(vec16 x) { return Sixteen(x).total(); }
+inline __attribute__((always_inline)) float highest(vec16 x) { return Sixteen(x).highest(); }
 
 // e^x within 2 units in the last place for x <= 0, and exactly 0 below -87. Cody and Waite's reduction, and the
 // polynomial of Cephes' expf.
+inline __attribute__((always_inline)) vec exponential(vec x) {
+    const vec clamped = maximum(minimum(x, vec{} + 88.0f), vec{} - 87.0f);
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    const vec shifted = clamped * 1.44269504088896341f + shifter;
+    const vec whole = shifted - shifter;
+    vec r = clamped - whole * 0.693359375f;
+    r = r - whole * -2.12194440e-4f;
+    vec p = vec{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    // Times 2^whole: the exponent's bits count on, for neither p nor the result is denormal.
+    const vec result = (vec)((words)p + ((words)shifted << 23));
+    return x < -87.0f ? vec{} : result;
+}
+
 inline __attribute__((always_inline)) vec16 exp16(vec16 x) {
-    const vec16 clamped = max16(x < splat(88.0f) ? x : splat(88.0f), splat(-87.0f));
-    const vec16 shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-    const vec16 whole = (clamped * splat(1.44269504088896341f) + shifter) - shifter;
-    vec16 r = clamped - whole * splat(0.693359375f);
-    r = r - whole * splat(-2.12194440e-4f);
-    vec16 p = splat(1.9875691500e-4f);
-    p = p * r + splat(1.3981999507e-3f);
-    p = p * r + splat(8.3334519073e-3f);
-    p = p * r + splat(4.1665795894e-2f);
-    p = p * r + splat(1.6666665459e-1f);
-    p = p * r + splat(5.0000001201e-1f);
-    p = p * (r * r) + r + splat(1.0f);
-    const ivec16 power = (__builtin_convertvector(whole, ivec16) + 127) << 23;
-    vec16 scale;
-    std::memcpy(&scale, &power, sizeof scale);
-    const vec16 result = p * scale;
-    return x < splat(-87.0f) ? splat(0.0f) : result;
+    Sixteen all(x);
+    for (vec& part : all.parts) part = exponential(part);
+    std::memcpy(&x, all.parts, sizeof x);
+    return x;
 }
