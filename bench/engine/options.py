@@ -61,7 +61,8 @@ def parse(argv: Sequence[str] | None, result: Path) -> Options:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG; a whole run writes it anyway")
     given = parser.parse_args(argv)
-    is_whole = not (given.quick or given.engines or given.shapes or given.points or given.rounds)
+    chose_part = given.quick or given.engines or given.shapes or given.points or given.rounds
+    is_whole = given.device == "cpu" and not chose_part
     return Options(
         engines=given.engines or (tuple(ENGINES) if given.device == "cpu" else ON_GPU),
         shapes=given.shapes or tuple(SHAPES)[: 1 if given.quick else None],

@@ -26,10 +26,12 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes per second that all threads together read; by type, operations per second of large products."""
+    """Bytes per second that all threads together read; by type, operations per second of large products. `gpu` names
+    the one that was measured, if one was."""
 
     read: float
     peaks: dict[str, float]
+    gpu: str = ""
 
 
 def bound(machine: Machine, arithmetic: str, weight_bytes: float, weights: int, chats: int) -> float:
@@ -41,7 +43,8 @@ def bound(machine: Machine, arithmetic: str, weight_bytes: float, weights: int, 
 
 def describe(machine: Machine) -> str:
     peaks = ", ".join(f"{name} {peak / 1e9:.0f} GOP/s" for name, peak in machine.peaks.items())
-    return f"roofline  memory read {machine.read / 1e9:.1f} GB/s; large products: {peaks}"
+    where = f"{machine.gpu}: " if machine.gpu else ""
+    return f"roofline  {where}memory read {machine.read / 1e9:.1f} GB/s; large products: {peaks}"
 
 
 def measure(threads: int, device: str) -> Machine:
@@ -122,8 +125,9 @@ def main() -> None:
 
     wanted = json.loads(sys.stdin.read())
     torch.set_num_threads(wanted["threads"])
-    read, peaks = (_read, _peaks) if wanted["device"] == "cpu" else (_read_gpu, _peaks_gpu)
-    print(json.dumps(asdict(Machine(read(), peaks()))))
+    on_cpu = wanted["device"] == "cpu"
+    machine = Machine(_read(), _peaks()) if on_cpu else Machine(_read_gpu(), _peaks_gpu(), torch.cuda.get_device_name())
+    print(json.dumps(asdict(machine)))
 
 
 if __name__ == "__main__":

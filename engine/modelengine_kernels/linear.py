@@ -19,6 +19,8 @@ from modelengine_kernels.tape import Call, Operation
 # As in layout.h.
 TILE = 64
 GROUP = 32
+# Whole tiles, and enough for all threads.
+ROWS_AT_ONCE = 64 * TILE
 # Beyond, a sum of products of bytes may leave 32 bits.
 MAX_INPUTS = 65_536
 
@@ -30,26 +32,33 @@ def packed_sizes(outputs: int, inputs: int, bits: int) -> tuple[int, int]:
     return padded_outputs * padded_inputs * bits // 8, padded_outputs * scales_per_output
 
 
-def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Packed weights (uint8) and scales (float32) of `[outputs, inputs]` in any floating type."""
+def pack(
+    weight: torch.Tensor, bits: int, packed_rows: Callable[[torch.Tensor], None] = lambda rows: None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed weights (uint8) and scales (float32) of `[outputs, inputs]` in any floating type.
+
+    `packed_rows` is given some rows of the weight after the others, as soon as they are of no use any more.
+    """
     outputs, inputs = weight.shape
     size, scale_count = packed_sizes(outputs, inputs, bits)
     packed, scales = torch.empty(size, dtype=torch.uint8), torch.empty(scale_count)
-    dense = weight.detach().contiguous()
-    if dense.dtype not in TYPES:
-        dense = dense.float()
     library = load()
     assert library is not None
-    library.me_pack(
-        dense.data_ptr(),
-        inputs,
-        outputs,
-        bits,
-        TYPES[dense.dtype],
-        packed.data_ptr(),
-        scales.data_ptr(),
-        threads(),
-    )
+    for first in range(0, outputs, ROWS_AT_ONCE):
+        rows = weight.detach()[first : first + ROWS_AT_ONCE]
+        dense = rows.contiguous() if rows.dtype in TYPES else rows.float().contiguous()
+        before, scales_before = packed_sizes(first, inputs, bits)
+        library.me_pack(
+            dense.data_ptr(),
+            inputs,
+            len(dense),
+            bits,
+            TYPES[dense.dtype],
+            packed.data_ptr() + before,
+            scales.data_ptr() + scales_before * scales.element_size(),
+            threads(),
+        )
+        packed_rows(rows)
     return packed, scales
 
 

@@ -23,6 +23,8 @@ from modelengine_runtime.settings import Settings
 STEP_TOKENS = 512
 # Of the memory that is free once the model is loaded, what the caches of all requests may come to.
 KV_MEMORY_SHARE = 0.5
+# A GPU is ours alone; what is left is for a pass and its graphs.
+GPU_KV_MEMORY_SHARE = 0.85
 
 
 def main() -> None:
@@ -71,7 +73,8 @@ def load(settings: Settings) -> Engine:
         threads=settings.threads,
         progress=progress,
     )
-    kv_bytes = int(machine.free_memory_bytes(model.device) * KV_MEMORY_SHARE)
+    share = KV_MEMORY_SHARE if model.device == "cpu" else GPU_KV_MEMORY_SHARE
+    kv_bytes = int(machine.free_memory_bytes(model.device) * share)
     limits = Limits(
         max_running=settings.max_batch_size,
         max_waiting=settings.max_queue,

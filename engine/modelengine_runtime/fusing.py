@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from modelengine_kernels import elementwise
 from modelengine_kernels.gpu.layers import DenseLinear
 from modelengine_kernels.linear import PackedLinear
+from modelengine_runtime import memory
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +175,8 @@ def join_linears(model: nn.Module, run: Callable[[], object]) -> int:
         for names in groups.values():
             if len(names) > 1:
                 _join(parent, names)
+                # What each had is free now, but the heap keeps it, and together that is as much as all of them.
+                memory.trim()
                 count += 1
     return count
 

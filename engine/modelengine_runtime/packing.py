@@ -96,8 +96,7 @@ class _Pack(ConversionOps):  # type: ignore[misc]
 
     def convert(self, input_dict: dict[str, Any], full_layer_name: str = "", **_: Any) -> dict[str, torch.Tensor]:
         [weight] = (value[0] if isinstance(value, list) else value for value in input_dict.values())
-        packed, scales = linear.pack(weight, self._bits)
-        memory.forget_file(weight)
+        packed, scales = linear.pack(weight, self._bits, memory.forget_file)
         return {full_layer_name: packed, _scales(full_layer_name): scales}
 
 

@@ -147,6 +147,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotRecordable("its scores have another shape")
         if [*self.layers] != [*range(len(self.layers))]:
             raise NotRecordable("its layers are not numbered in order")
+        # All has been asked for that hangs on which memory a tensor had.
+        self._made.clear()
+        self._held.clear()
 
     def _add_tensors(self, a: torch.Tensor, b: torch.Tensor, result: torch.Tensor) -> None:
         if a.shape != b.shape or not a.is_contiguous() or not b.is_contiguous():
