@@ -73,6 +73,17 @@ StepCache<KV> find_step(const Cache<KV>& cache, const Shape& shape, const Sequen
     return step;
 }
 
+template <typename KV>
+Ahead as_ahead(const StepCache<KV>& step) {
+    Ahead ahead;
+    for (int64_t b = 0; b < STEP_BLOCKS; ++b) {
+        ahead.keys[b] = reinterpret_cast<const char*>(step.keys[b]);
+        ahead.values[b] = reinterpret_cast<const char*>(step.values[b]);
+    }
+    ahead.size = sizeof(KV);
+    return ahead;
+}
+
 // The step as float32, for several tiles: it is widened once for all of them.
 StepCache<float> widened(const StepCache<float>& step, const Shape&) { return step; }
 
@@ -119,11 +130,13 @@ void attend(const float* query, const int64_t* query_strides, float* out, const 
         const int64_t last = std::min(positions[t.rows - 1], (partition + 1) * PARTITION - 1);
         for (int64_t n = 0; n < t.rows; ++n) clear(partials[n], shape.value_dim);
         for (int64_t first = std::max(first_of(t), partition * PARTITION); first <= last; first += STEP) {
+            const int64_t next = first + STEP <= last ? first + STEP : first;
+            const Ahead ahead = as_ahead(find_step(cache, shape, sequences[t.sequence], t.kv_head, next, last));
             auto attend_tiles = [&](const auto& step) {
                 for (int64_t i = 0; i < t.tiles(); ++i) {
                     const int64_t n = t.tile_begin(i), end = t.tile_begin(i + 1);
                     if (first_step(positions[n]) <= first && first <= positions[end - 1])
-                        attend_rows(end - n, shape, step, first, std::min(last, positions[end - 1]),
+                        attend_rows(end - n, shape, step, ahead, first, std::min(last, positions[end - 1]),
                                     queries + n * shape.head_dim, positions + n, partials + n);
                 }
             };

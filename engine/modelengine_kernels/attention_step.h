@@ -31,6 +31,16 @@ struct StepCache {
     const T* values[STEP_BLOCKS];
 };
 
+// Where the next step lies, which is fetched while this one is computed: a step is a few pages here and there, and the
+// processor looks no further ahead than a page. A few rows are computed sooner than that: they fetch this step's values
+// with its keys, and with its values the next one's keys. `size` is that of a number in the cache.
+constexpr int FEW = 2;
+struct Ahead {
+    const char* keys[STEP_BLOCKS];
+    const char* values[STEP_BLOCKS];
+    int64_t size;
+};
+
 inline vec softcapped(vec scores, float cap) {
     // tanh(x) = 1 - 2 / (exp(2x) + 1)
     return cap * (1.0f - 2.0f / (exponential(scores * (2.0f / cap)) + 1.0f));
@@ -38,19 +48,26 @@ inline vec softcapped(vec scores, float cap) {
 
 // Scores of a step's keys for N rows, each summed in the order of the dimensions. queries: [head_dim][N].
 template <int N, typename T>
-inline void score(const AttentionShape& shape, const StepCache<T>& cache, const float* queries, float (*scores)[STEP]) {
+inline void score(const AttentionShape& shape, const StepCache<T>& cache, const Ahead& ahead, const float* queries,
+                  float (*scores)[STEP]) {
     constexpr int W = AT_ONCE<N>;
     for (int from = 0; from < STEP; from += W * LANES) {
         vec sums[N][W] = {};
         const float* q = queries;
+        const int64_t row = BLOCK * ahead.size;
         for (int64_t d = 0; d < shape.head_dim; ++d, q += N) {
+#pragma GCC unroll 4
+            for (int w = 0; w < W * LANES / BLOCK; ++w) {
+                if (N <= FEW)
+                    __builtin_prefetch(cache.values[from / BLOCK + w] + d * BLOCK, 0, 3);
+                else
+                    __builtin_prefetch(ahead.keys[from / BLOCK + w] + d * row, 0, 2);
+            }
             vec k[W];
 #pragma GCC unroll 4
             for (int w = 0; w < W; ++w) {
                 const int token = from + w * LANES;
                 k[w] = load(cache.keys[token / BLOCK] + d * BLOCK + token % BLOCK);
-                // The values come next; few rows would wait for them.
-                if (N <= 8 && token % BLOCK == 0) __builtin_prefetch(cache.values[token / BLOCK] + d * BLOCK);
             }
 #pragma GCC unroll 16
             for (int n = 0; n < N; ++n)
@@ -118,8 +135,8 @@ inline void weigh(const AttentionShape& shape, int64_t first, const int64_t* pos
 
 // Adds W registers of the values of a step's tokens, from dimension `from` on, in the order of the tokens.
 template <int N, int W, typename T>
-inline void add_values(const AttentionShape& shape, const T* const* values, int64_t tokens, int64_t from,
-                       const float (*weights)[STEP], Partial* partials) {
+inline void add_values(const AttentionShape& shape, const T* const* values, const Ahead& ahead, int64_t tokens,
+                       int64_t from, const float (*weights)[STEP], Partial* partials) {
     vec sums[N][W];
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n)
@@ -127,8 +144,10 @@ inline void add_values(const AttentionShape& shape, const T* const* values, int6
         for (int w = 0; w < W; ++w) sums[n][w] = load(partials[n].values + from + w * LANES);
     for (int64_t b = 0; b * BLOCK < tokens; ++b) {
         const T* at = values[b] + from;
+        const char* next = (N <= FEW ? ahead.keys[b] : ahead.values[b]) + from * ahead.size;
         const int64_t end = std::min(tokens, (b + 1) * BLOCK);
-        for (int64_t t = b * BLOCK; t < end; ++t, at += shape.value_dim) {
+        for (int64_t t = b * BLOCK; t < end; ++t, at += shape.value_dim, next += shape.value_dim * ahead.size) {
+            __builtin_prefetch(next, 0, 2);
             vec x[W];
 #pragma GCC unroll 4
             for (int w = 0; w < W; ++w) x[w] = load(at + w * LANES);
@@ -147,27 +166,27 @@ inline void add_values(const AttentionShape& shape, const T* const* values, int6
 // One step for N rows: up to 64 keys from position `first` to `last`. A row sees the positions from its window's begin
 // up to its own.
 template <int N, typename T>
-inline void attend_step(const AttentionShape& shape, const StepCache<T>& cache, int64_t first, int64_t last,
-                        const float* queries, const int64_t* positions, Partial* partials) {
+inline void attend_step(const AttentionShape& shape, const StepCache<T>& cache, const Ahead& ahead, int64_t first,
+                        int64_t last, const float* queries, const int64_t* positions, Partial* partials) {
     alignas(64) float scores[N][STEP], weights[N][STEP];
-    score<N>(shape, cache, queries, scores);
+    score<N>(shape, cache, ahead, queries, scores);
     weigh<N>(shape, first, positions, scores, weights, partials);
     const int64_t tokens = std::min(STEP, last - first + 1);
     constexpr int W = AT_ONCE<N>;
     int64_t v = 0;
     for (; v + W * LANES <= shape.value_dim; v += W * LANES)
-        add_values<N, W>(shape, cache.values, tokens, v, weights, partials);
-    for (; v < shape.value_dim; v += LANES) add_values<N, 1>(shape, cache.values, tokens, v, weights, partials);
+        add_values<N, W>(shape, cache.values, ahead, tokens, v, weights, partials);
+    for (; v < shape.value_dim; v += LANES) add_values<N, 1>(shape, cache.values, ahead, tokens, v, weights, partials);
 }
 
 // The same for a number of rows up to ROWS that is known only here.
 template <int N = ROWS, typename T>
-inline void attend_rows(int64_t rows, const AttentionShape& shape, const StepCache<T>& cache, int64_t first,
-                        int64_t last, const float* queries, const int64_t* positions, Partial* partials) {
+inline void attend_rows(int64_t rows, const AttentionShape& shape, const StepCache<T>& cache, const Ahead& ahead,
+                        int64_t first, int64_t last, const float* queries, const int64_t* positions, Partial* partials) {
     if (rows == N)
-        attend_step<N>(shape, cache, first, last, queries, positions, partials);
+        attend_step<N>(shape, cache, ahead, first, last, queries, positions, partials);
     else if constexpr (N > 1)
-        attend_rows<N - 1>(rows, shape, cache, first, last, queries, positions, partials);
+        attend_rows<N - 1>(rows, shape, cache, ahead, first, last, queries, positions, partials);
 }
 
 }  // namespace

@@ -1,24 +1,44 @@
-"""Gives memory back to the system that this process has no use for any more. Where that can't be, nothing happens."""
+"""Takes memory from the system before it is needed, and gives back what this process has no use for any more. Where
+that can't be, nothing happens."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from pathlib import Path
 
 import torch
 
 MAPS = Path("/proc/self/maps")
 WEIGHTS_FILE = ".safetensors"
+# Of Linux 5.14 and newer; Python has no name for it.
+MADV_POPULATE_WRITE = 23
 
 
 def forget_file(tensor: torch.Tensor) -> None:
     """Drops the pages of a tensor that lies in a mapped file of weights; whoever reads it again gets it from there."""
-    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    begin, end = _whole_pages(tensor)
     # Only there: elsewhere the numbers would be lost.
-    if begin < end and _is_mapped(begin, end):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+    if _is_mapped(begin, end):
+        _advise(begin, end, mmap.MADV_DONTNEED)
+
+
+def take(tensor: torch.Tensor) -> None:
+    """Has the system find pages for a contiguous tensor now, which it otherwise does as each is first written to. What
+    is in them stays, so others may write meanwhile."""
+    if sys.platform == "linux":
+        _advise(*_whole_pages(tensor), MADV_POPULATE_WRITE)
+
+
+def _whole_pages(tensor: torch.Tensor) -> tuple[int, int]:
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    return begin, (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+
+
+def _advise(begin: int, end: int, advice: int) -> None:
+    if begin < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), advice)
 
 
 def _is_mapped(begin: int, end: int) -> bool:

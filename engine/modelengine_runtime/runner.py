@@ -79,6 +79,8 @@ class PackedRunner:
             tokens += new
             if chunk.samples:
                 rows += range(len(tokens) - 1 - len(chunk.drafts), len(tokens))
+        # The last of a table is the newest.
+        self._cache.take_ahead(max(chunk.blocks[-1] for chunk in chunks))
         return _sample(self.forward(tokens, positions, spans, rows), chunks)
 
     def release(self, sequence: ChatSequence) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from modelengine import announce
@@ -17,6 +18,9 @@ def main() -> None:
 
         cluster.require()
     door = app.create(chosen)
+    # Everything up to here stays: no collection need go through it, while streams stand still.
+    gc.collect()
+    gc.freeze()
     serving.serve(
         door.app,
         chosen.listen_host,

@@ -51,13 +51,14 @@ def test_answers_are_compared_by_what_they_say_and_not_by_their_parts() -> None:
 
 def test_gaps_are_counted_in_ordinary_steps_and_only_between_tokens_that_came_one_by_one() -> None:
     stream = prompt_gap.Stream()
-    # At 4 a second token comes with another; at 8.5 the prompt is taken in, after 12 all is as before.
-    for tokens, at in ((1, 1.0), (2, 2.0), (3, 3.0), (5, 7.0), (6, 8.0), (7, 10.5), (8, 11.5), (9, 99.0)):
+    # At 4 a second token comes with another; at 8.5 the prompt is taken in, and after 12 the text is longer.
+    for tokens, at in ((1, 1.0), (2, 2.0), (3, 3.0), (5, 7.0), (6, 8.0), (7, 10.5), (8, 11.5), (9, 12.75)):
         stream.came(tokens, at)
     found = prompt_gap.sample([stream], sent=8.5, answered=12.0, prompt_tokens=4000)
     assert found["ordinary step ms"] == pytest.approx(1000)
     assert found["largest gap before, steps"] == pytest.approx(1)
     assert found["largest gap meanwhile, steps"] == pytest.approx(2.5)
+    assert found["in steps of afterwards"] == pytest.approx(2)
     assert found["median gap meanwhile, steps"] == pytest.approx(1.75)
     assert found["first token of it s"] == pytest.approx(3.5)
 

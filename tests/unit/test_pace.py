@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from modelengine_runtime.pace import FIRST_BUDGET, GRAIN, Pace
+from modelengine_runtime.pace import FIRST_BUDGET, GRAIN, LOOK_AFTER, Pace
 
 
 class Machine:
@@ -54,8 +54,25 @@ def test_a_long_prompt_makes_no_gap_of_more_than_three_ordinary_steps(token_s, r
 
 def test_a_prompt_gets_its_half_of_the_time():
     machine = Machine()
-    last = [*gaps(settled(machine), machine, 4000)][-5:-1]
-    assert min(last) > 1.6
+    steps = [*gaps(settled(machine), machine, 4000)]
+    mixed = [step for step in steps if step > 1]
+    assert min(mixed[-5:-1]) > 1.6
+    assert len(steps) - len(mixed) == pytest.approx(len(steps) / (LOOK_AFTER + 1), abs=1)
+
+
+def test_a_prompt_gets_its_half_too_while_the_answers_beside_it_become_long():
+    """What reading their texts takes is not taken for the prompt's cost."""
+    machine = Machine()
+    pace, done, steps = settled(machine), 0, list[int]()
+    while done < 4000:
+        machine.base_s += 0.0001
+        tokens = min(pace.prompt_budget(8), 4000 - done)
+        seconds = machine.step_s(8, tokens)
+        pace.took(8, tokens, seconds)
+        done += tokens
+        steps.append(tokens)
+        assert seconds <= 3 * machine.ordinary_s(8)
+    assert steps[-2] > steps[5]
 
 
 def test_where_prompts_cost_next_to_nothing_a_step_is_filled():
