@@ -116,6 +116,8 @@ class Company:
     runner: FakePagedRunner = field(default_factory=FakePagedRunner)
     requests: list[ChatSequence] = field(default_factory=list)
     refused: set[int] = field(default_factory=set)
+    # Who was the oldest in the last turn, and did not get on.
+    stood: ChatSequence | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.limits)
@@ -137,8 +139,12 @@ class Company:
         before = None if oldest is None else (oldest.computed, len(oldest.output))
         made = len(self.runner.steps)
         self.loop.turn(wait=False)
-        if oldest is not None and oldest.status is Status.RUNNING:
-            assert before != (oldest.computed, len(oldest.output)), "the oldest gets on in every step"
+        # A prompt stands still for an ordinary step now and then, and never for two.
+        stands = oldest if before == (oldest and (oldest.computed, len(oldest.output))) else None
+        if stands is not None and stands.status is Status.RUNNING:
+            assert stands.pending > 1, "an answer gets on in every step"
+            assert stands is not self.stood, "the oldest gets on in every other step"
+        self.stood = stands
         for step in self.runner.steps[made:]:
             assert sum(count for _, count in step) <= self.limits.step_tokens
             assert len(step) <= self.limits.max_running
