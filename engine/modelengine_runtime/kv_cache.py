@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -23,16 +21,15 @@ from modelengine_runtime import memory
 CPU = torch.device("cpu")
 
 
-# Blocks whose memory is taken before they are needed, so many at a time at least. After each layer's share of one,
-# those who compute have their core back for so many times as long as it took.
-AHEAD, BATCH, REST = 64, 8, 4
+# Blocks whose memory is taken before they are needed.
+AHEAD = 16
 
 
 class KVCache:
     """Per layer keys `[blocks, kv_heads, head_dim, 16]` and values `[blocks, kv_heads, 16, value_dim]`.
 
-    Memory is taken from the system as it is needed, and a little ahead: a step in which eight answers begin new blocks
-    would wait for thousands of pages, twice as long as it computes where the system has none at hand.
+    Memory is taken from the system as it is needed, and a little ahead, a block in a step: one in which eight answers
+    begin new blocks would wait for thousands of pages, twice as long as it computes where the system has none at hand.
     """
 
     def __init__(self, blocks: int, dtype: torch.dtype | None = None) -> None:
@@ -40,7 +37,6 @@ class KVCache:
         self.dtype = dtype
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._taken = 0
-        self._taking = ThreadPoolExecutor(1, thread_name_prefix="kv-pages")
 
     def layer(
         self, index: int, heads: int, head_dim: int, value_dim: int, dtype: torch.dtype, device: torch.device = CPU
@@ -56,21 +52,14 @@ class KVCache:
         return caches
 
     def take_ahead(self, block: int) -> None:
-        """Says that blocks up to this one are in use. Returns at once; memory is taken beside what runs."""
-        begin, end = self._taken, min(self.blocks, block + AHEAD)
-        if self._layers and end - begin >= BATCH:
-            self._taken = end
-            self._taking.submit(self._take, begin, end)
-
-    def _take(self, begin: int, end: int) -> None:
-        # From both ends: where a long prompt has come its own begin, and those of answers are behind all of it.
-        forth, back = range(begin, end), range(end - 1, begin - 1, -1)
-        for block in [*itertools.chain(*zip(forth, back, strict=True))][: end - begin]:
+        """Says that blocks up to this one are in use, and has memory taken for one more where few are ready."""
+        # Not those of a long prompt that has just come: it begins one in a step itself.
+        self._taken = max(self._taken, block + 1)
+        if self._layers and self._taken < min(self.blocks, block + 1 + AHEAD):
             for tensor in itertools.chain(*self._layers.values()):
                 if tensor.device == CPU:
-                    began = time.perf_counter()
-                    memory.take(tensor[block])
-                    time.sleep(REST * (time.perf_counter() - began))
+                    memory.take(tensor[self._taken])
+            self._taken += 1
 
     @property
     def bytes_per_token(self) -> int:

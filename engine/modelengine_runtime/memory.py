@@ -4,6 +4,7 @@ that can't be, nothing happens."""
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import sys
 from pathlib import Path
@@ -31,6 +32,11 @@ def take(tensor: torch.Tensor) -> None:
         _advise(*_whole_pages(tensor), MADV_POPULATE_WRITE)
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 def _whole_pages(tensor: torch.Tensor) -> tuple[int, int]:
     begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     return begin, (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -38,7 +44,7 @@ def _whole_pages(tensor: torch.Tensor) -> tuple[int, int]:
 
 def _advise(begin: int, end: int, advice: int) -> None:
     if begin < end:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), advice)
+        _libc().madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), advice)
 
 
 def _is_mapped(begin: int, end: int) -> bool:
@@ -52,6 +58,6 @@ def _is_mapped(begin: int, end: int) -> bool:
 
 def trim() -> None:
     """Gives back what was freed and kept for later."""
-    trim_heap = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim_heap = getattr(_libc(), "malloc_trim", None)
     if trim_heap is not None:
         trim_heap(0)

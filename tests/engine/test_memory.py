@@ -52,26 +52,20 @@ def test_memory_that_is_taken_ahead_is_there_and_keeps_what_is_in_it() -> None:
     assert numbers[:100].tolist() == [7] * 100
 
 
-def test_a_cache_has_the_memory_of_the_blocks_that_come_next_and_of_no_more() -> None:
+def test_a_cache_has_the_memory_of_a_few_blocks_that_come_next_one_in_a_step() -> None:
     cache = KVCache(1000)
-    # 64 KB a block.
-    keys, values = cache.layer(0, heads=8, head_dim=128, value_dim=128, dtype=torch.bfloat16)
-    assert keys[0].nbytes + values[0].nbytes == 1 << 16
-    before = megabytes("RssAnon")
     cache.take_ahead(15)
-    cache._taking.shutdown()
-    blocks = 15 + kv_cache.AHEAD
-    assert blocks - 16 <= 16 * (megabytes("RssAnon") - before) <= blocks + 64
-
-
-def test_a_cache_is_asked_for_the_next_blocks_only_when_they_are_some() -> None:
-    cache = KVCache(1000)
-    asked: list[tuple[int, int]] = []
-    cache._take = lambda begin, end: asked.append((begin, end))  # type: ignore[method-assign]
-    cache.take_ahead(0)
-    cache.layer(0, heads=1, head_dim=16, value_dim=16, dtype=torch.float32)
-    for block in (0, 1, 5, kv_cache.BATCH, 990, 995):
-        cache.take_ahead(block)
-    cache._taking.shutdown()
-    first, more = kv_cache.AHEAD, kv_cache.AHEAD + kv_cache.BATCH
-    assert asked == [(0, first), (first, more), (more, 1000)]
+    # A megabyte a block.
+    keys, values = cache.layer(0, heads=64, head_dim=256, value_dim=256, dtype=torch.bfloat16)
+    assert keys[0].nbytes + values[0].nbytes == MEGABYTE
+    before = megabytes("RssAnon")
+    taken = []
+    for _ in range(kv_cache.AHEAD + 9):
+        cache.take_ahead(15)
+        taken.append(megabytes("RssAnon") - before)
+    assert abs(taken[0] - 1) <= 1
+    assert abs(taken[kv_cache.AHEAD // 2] - kv_cache.AHEAD // 2) <= 2
+    assert abs(taken[-1] - kv_cache.AHEAD) <= 2
+    # What a long prompt has just been given is left to it.
+    cache.take_ahead(300)
+    assert abs(megabytes("RssAnon") - before - kv_cache.AHEAD - 1) <= 2
