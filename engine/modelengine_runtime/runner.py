@@ -208,7 +208,7 @@ def _sample(logits: torch.Tensor, chunks: Sequence[Chunk]) -> list[Sequence[int]
 def _asking(chunk: Chunk) -> Iterator[Asking]:
     """Whoever asks after a draft has it in his answer already."""
     sequence = chunk.sequence
-    yield Asking(sequence.sampling, sequence.prompt, sequence.output)
+    yield Asking(sequence.sampling, sequence.prompt, sequence.output, sequence.guide, sequence.likelihoods)
     for count in range(1, len(chunk.drafts) + 1):
         yield Asking(sequence.sampling, sequence.prompt, [*sequence.output, *chunk.drafts[:count]])
 

@@ -5,38 +5,48 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from modelengine_kernels import sampling as kernel
 from modelengine_kernels.sampling import NO_TOKEN, Draw
-from modelengine_runtime.sampling import Sampling, uniform
+from modelengine_runtime.sampling import Guide, Likelihood, Sampling, uniform
 
 GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who wants a row's token: how it is drawn, and what there is so far."""
+    """Who wants a row's token: how it is drawn, what there is so far, what may come next, and where a Likelihood goes,
+    by the token's place in the answer."""
 
     sampling: Sampling
     prompt: Sequence[int]
     output: Sequence[int]
+    guide: Guide | None = None
+    likelihoods: dict[int, Likelihood] = field(default_factory=dict)
 
 
 def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
     """The next token of each, from its row of `scores` `[asking, vocabulary]` float32, which may change.
 
     The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p. Raises
-    FloatingPointError when a row's scores are not numbers.
+    FloatingPointError when a row's scores are not numbers, ValueError where a guide allows nothing.
     """
+    logprobs: dict[int, torch.Tensor] = {}
     for i, each in enumerate(asking):
+        if each.sampling.top_logprobs is not None:
+            logprobs[i] = torch.log_softmax(scores[i], dim=0)
         if each.sampling.has_penalties:
             penalize(scores[i], each.sampling, each.prompt, each.output)
+        if each.guide is not None:
+            forbid(scores[i], each.guide.mask())
     tokens = _sample_here(scores, asking) if scores.device.type == "cpu" else _sample_there(scores, asking)
     if NO_TOKEN in tokens:
         raise FloatingPointError("the model's scores are not finite numbers")
+    for i, of_row in logprobs.items():
+        asking[i].likelihoods[len(asking[i].output)] = _likelihood(of_row, tokens[i], asking[i].sampling)
     return tokens
 
 
@@ -52,6 +62,24 @@ def penalize(scores: torch.Tensor, sampling: Sampling, prompt: Sequence[int], ou
         repeated = torch.tensor([*counts], device=scores.device)
         times = torch.tensor([*counts.values()], device=scores.device)
         scores[repeated] -= sampling.presence_penalty + sampling.frequency_penalty * times
+
+
+def forbid(scores: torch.Tensor, mask: bytearray) -> None:
+    """Leaves of the scores `[vocabulary]` those whose bits are set in the mask (`Guide.mask`)."""
+    words = torch.frombuffer(mask, dtype=torch.uint8).to(scores.device)
+    bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=scores.device)) & 1
+    allowed = bits.flatten()[: len(scores)].bool()
+    if not allowed.any():
+        raise ValueError("nothing may come next in this answer")
+    # Tokens that the mask does not know may not come.
+    scores[: len(allowed)].masked_fill_(~allowed, float("-inf"))
+    scores[len(allowed) :] = float("-inf")
+
+
+def _likelihood(logprobs: torch.Tensor, token: int, sampling: Sampling) -> Likelihood:
+    assert sampling.top_logprobs is not None
+    values, tokens = logprobs.topk(min(sampling.top_logprobs, len(logprobs)))
+    return Likelihood(float(logprobs[token]), tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
 
 
 def _draw(asking: Asking) -> Draw:

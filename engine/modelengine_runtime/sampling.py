@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from modelengine.protocol import ChatOptions
 
@@ -17,9 +17,32 @@ _MASK = (1 << 64) - 1
 LOWEST_TEMPERATURE = 1e-5
 
 
+class Guide(Protocol):
+    """Says what may come next in one answer, as a grammar does. Only one thread asks it."""
+
+    def mask(self) -> bytearray:
+        """A bit for each token of the vocabulary, 32 to a word of 4 bytes, the lowest first: set where it may be the
+        next. Asked again before `accept`, it says the same."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """The token is the answer's next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Natural logarithms of what the model itself thought likely, before anything of Sampling: of the token that was
+    taken, and of the most likely ones, those first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing; penalties 1, 0, 0 change nothing."""
+    """`temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing; penalties 1, 0, 0 change nothing.
+    `top_logprobs` is how many alternatives a Likelihood has; None asks for no Likelihood."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -29,6 +52,7 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0
+    top_logprobs: int | None = None
 
     @property
     def is_greedy(self) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from modelengine.errors import ModelEngineError
 from modelengine.protocol import FinishReason
-from modelengine_runtime.sampling import Sampling
+from modelengine_runtime.sampling import Guide, Likelihood, Sampling
 from modelengine_runtime.speculation import Lookup
 from modelengine_runtime.text import AnswerText
 
@@ -36,13 +36,14 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 class Part:
     """Text that is complete now. `index` is the place of its first token in the answer, `length` the tokens so far.
 
-    One without tokens is the last, of an answer that stops.
+    One without tokens is the last, of an answer that stops. `likelihoods` are the tokens', where they were asked for.
     """
 
     index: int
     token_ids: tuple[int, ...]
     text: str
     length: int
+    likelihoods: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class End:
     index: int
     token_ids: tuple[int, ...]
     length: int
+    likelihoods: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class ChatSequence:
     """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event.
 
     `blocks` is its block table: the places in the KV cache of the tokens 0-15, 16-31, and so on. `salt` is whose
-    prefixes it may share.
+    prefixes it may share. `guide`, where there is one, says what may come next.
     """
 
     id: int
@@ -81,8 +83,11 @@ class ChatSequence:
     text: AnswerText
     deliver: Callable[[Event], None]
     salt: str = ""
+    guide: Guide | None = None
     status: Status = Status.WAITING
     output: list[int] = field(default_factory=list)
+    # By the place of the token in the answer, until it is delivered. Whoever computes a token again says the same.
+    likelihoods: dict[int, Likelihood] = field(default_factory=dict)
     blocks: list[int] = field(default_factory=list)
     # How many tokens (prompt, then output) the cache holds.
     computed: int = 0
@@ -121,7 +126,9 @@ class ChatSequence:
         return [*self.prompt[start : start + count], *self.output[: max(0, end)]]
 
     def guess(self, most: int) -> list[int]:
-        """At most so many tokens that the answer may go on with."""
+        """At most so many tokens that the answer may go on with; none where a guess would have to be asked about."""
+        if self.guide is not None or self.sampling.top_logprobs is not None:
+            return []
         known = len(self.lookup)
         self.lookup.extend(self.tokens(known, self.length - known))
         return self.lookup.guess(most)
@@ -155,6 +162,8 @@ class ChatSequence:
         if token in self.stop_tokens:
             return self.text.finish(), FinishReason.STOP
         self.output.append(token)
+        if self.guide is not None:
+            self.guide.accept(token)
         text, stopped = self.text.push(token)
         if stopped:
             return text, FinishReason.STOP
@@ -163,10 +172,17 @@ class ChatSequence:
         return text, None
 
     def _part(self, text: str, up_to: int) -> Part:
-        part = Part(self._sent, tuple(self.output[self._sent : up_to]), text, len(self.output))
+        token_ids = tuple(self.output[self._sent : up_to])
+        part = Part(self._sent, token_ids, text, len(self.output), self._likelihoods(up_to))
         self._sent = up_to
         return part
 
     def _end(self, reason: FinishReason) -> End:
         self.move(Status.FINISHED)
-        return End(reason, self._sent, tuple(self.output[self._sent :]), len(self.output))
+        length = len(self.output)
+        return End(reason, self._sent, tuple(self.output[self._sent :]), length, self._likelihoods(length))
+
+    def _likelihoods(self, up_to: int) -> tuple[Likelihood, ...]:
+        """Of the tokens that are delivered now."""
+        places = range(self._sent, up_to) if self.likelihoods else ()
+        return tuple(self.likelihoods.pop(place) for place in places)

@@ -162,3 +162,55 @@ def test_the_kernel_draws_what_torch_draws_and_rows_do_not_see_each_other(vocabu
     if by == "kernel":
         monkeypatch.setattr(kernel, "is_supported", lambda scores: False)
         assert sampler.sample(scores.clone(), asking) == together
+
+
+def mask_of(*tokens: int, vocabulary: int = 10) -> bytearray:
+    mask = bytearray(4 * -(-vocabulary // 32))
+    for token in tokens:
+        mask[token // 8] |= 1 << token % 8
+    return mask
+
+
+class Guided:
+    def __init__(self, *allowed: int) -> None:
+        self.allowed = allowed
+        self.accepted: list[int] = []
+
+    def mask(self) -> bytearray:
+        return mask_of(*self.allowed)
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_only_what_a_guide_allows_is_taken(temperature: float) -> None:
+    scores = torch.arange(10.0).repeat(40, 1)
+    asking = [Asking(Sampling(temperature=temperature, seed=i), (), (), Guided(2, 9, 3)) for i in range(39)]
+    tokens = sampler.sample(scores, [*asking, Asking(Sampling(), (), (), Guided(1))])
+    assert set(tokens[:39]) <= {2, 3, 9}
+    assert tokens[39] == 1
+
+
+def test_a_guide_that_allows_nothing_is_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match="nothing may come next"):
+        sampler.sample(torch.zeros(1, 10), [Asking(Sampling(), (), (), Guided())])
+
+
+def test_tokens_that_a_mask_does_not_know_do_not_come() -> None:
+    scores = torch.arange(40.0)[None]
+    [token] = sampler.sample(scores, [Asking(Sampling(), (), (), Guided(5))])
+    assert token == 5
+
+
+def test_likelihoods_are_the_models_own_whatever_is_cut_or_penalized() -> None:
+    scores = torch.tensor([[1.0, 3.0, 2.0, 0.0], [1.0, 3.0, 2.0, 0.0]])
+    expected = torch.log_softmax(scores[0], 0)
+    sampling = Sampling(repetition_penalty=9.0, top_logprobs=2)
+    asked = Asking(sampling, (1,), (7, 7), Guided(0, 2))
+    [token, _] = sampler.sample(scores, [asked, Asking(Sampling(), (), ())])
+    assert token == 2
+    found = asked.likelihoods[2]
+    assert found.logprob == pytest.approx(float(expected[2]))
+    assert [each for each, _ in found.top] == [1, 2]
+    assert [value for _, value in found.top] == pytest.approx([float(expected[1]), float(expected[2])])

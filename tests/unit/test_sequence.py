@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelengine.protocol import FinishReason
-from modelengine_runtime.sampling import Sampling
+from modelengine_runtime.sampling import Likelihood, Sampling
 from modelengine_runtime.sequence import ChatSequence, End, Part, Status
 from modelengine_runtime.text import AnswerText
 
@@ -137,3 +137,53 @@ def test_tokens_that_already_end_the_answer_give_just_its_end(tokens, stops, end
     one = sequence(limit=4, stops=stops)
     assert one.resume(tokens) == end
     assert one.status is Status.FINISHED
+
+
+class Noting:
+    """A guide that only notes what it is told."""
+
+    def __init__(self):
+        self.accepted = []
+
+    def mask(self):
+        return bytearray(b"\xff" * 16)
+
+    def accept(self, token):
+        self.accepted.append(token)
+
+
+def test_a_guide_hears_every_token_of_the_answer_those_that_it_is_resumed_with_too():
+    one = sequence(limit=9)
+    one.guide = Noting()
+    one.resume([1, 2])
+    one.move(Status.RUNNING)
+    one.accept(3)
+    one.accept(END_OF_TURN)
+    assert one.guide.accepted == [1, 2, 3]
+
+
+def test_likelihoods_come_with_their_tokens():
+    one = sequence(limit=4, stops=["cd"])
+    one.resume([5])
+    one.move(Status.RUNNING)
+    first, second, third = (Likelihood(-place / 10, ()) for place in range(3))
+    one.likelihoods[1] = first
+    assert one.accept(1) == [Part(1, (1,), "b", 2, (first,))]
+    one.likelihoods[2] = second
+    assert one.accept(2) == []
+    one.likelihoods[3] = third
+    assert one.accept(4) == [Part(2, (2, 4), "ce", 4, (second, third)), End(FinishReason.LENGTH, 4, (), 4)]
+    assert one.likelihoods == {}
+
+
+@pytest.mark.parametrize("asks", ["guide", "likelihoods"])
+def test_nothing_is_guessed_where_each_token_has_to_be_asked_about(asks):
+    def again(**more):
+        one = sequence(limit=99)
+        one.prompt = [1, 2, 3, 4, 5, 1, 2, 3]
+        for name, value in more.items():
+            setattr(one, name, value)
+        return one.guess(4)
+
+    assert again() == [4, 5]
+    assert again(**{"guide": {"guide": Noting()}, "likelihoods": {"sampling": Sampling(top_logprobs=0)}}[asks]) == []
