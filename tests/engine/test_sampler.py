@@ -207,7 +207,7 @@ def test_likelihoods_are_the_models_own_whatever_is_cut_or_penalized() -> None:
     scores = torch.tensor([[1.0, 3.0, 2.0, 0.0], [1.0, 3.0, 2.0, 0.0]])
     expected = torch.log_softmax(scores[0], 0)
     sampling = Sampling(repetition_penalty=9.0, top_logprobs=2)
-    asked = Asking(sampling, (1,), (7, 7), Guided(0, 2))
+    asked = Asking(sampling, (1,), (3, 3), Guided(0, 2))
     [token, _] = sampler.sample(scores, [asked, Asking(Sampling(), (), ())])
     assert token == 2
     found = asked.likelihoods[2]
