@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -88,6 +89,8 @@ def load(settings: Settings) -> Engine:
     # Everything up to here stays. A collection that went through it all would stop every answer for 150 ms.
     gc.collect()
     gc.freeze()
+    # At the end it goes after all: some libraries complain of what does not.
+    atexit.register(gc.unfreeze)
     return engine
 
 
