@@ -84,9 +84,9 @@ class PackedLinear(_Packed):
         self.in_features, self.out_features, self.bits = in_features, out_features, bits
         self.numbers = in_features * out_features + (out_features if bias else 0)
         size, scale_count = packed_sizes(out_features, in_features, bits)
-        self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
-        self.register_parameter("scales", _frozen(torch.empty(scale_count)))
-        self.register_parameter("bias", _frozen(torch.empty(out_features)) if bias else None)
+        self.register_parameter("weight", frozen(torch.empty(size, dtype=torch.uint8)))
+        self.register_parameter("scales", frozen(torch.empty(scale_count)))
+        self.register_parameter("bias", frozen(torch.empty(out_features)) if bias else None)
 
     @property
     def padded_features(self) -> int:
@@ -101,10 +101,10 @@ class PackedLinear(_Packed):
         with torch.device("meta"):
             joined = cls(first.in_features, sum(layer.padded_features for layer in layers), first.bits, has_bias)
         joined.numbers = sum(layer.numbers for layer in layers)
-        joined.weight = _frozen(torch.cat([layer.weight for layer in layers]))
-        joined.scales = _frozen(torch.cat([layer.scales for layer in layers]))
+        joined.weight = frozen(torch.cat([layer.weight for layer in layers]))
+        joined.scales = frozen(torch.cat([layer.scales for layer in layers]))
         if has_bias:
-            joined.bias = _frozen(torch.zeros(joined.out_features))
+            joined.bias = frozen(torch.zeros(joined.out_features))
             start = 0
             for layer in layers:
                 if layer.bias is not None:
@@ -156,8 +156,8 @@ class PackedEmbedding(_Packed):
         self.num_embeddings, self.embedding_dim, self.bits = num_embeddings, embedding_dim, bits
         self.numbers = num_embeddings * embedding_dim
         size, scale_count = packed_sizes(num_embeddings, embedding_dim, bits)
-        self.register_parameter("weight", _frozen(torch.empty(size, dtype=torch.uint8)))
-        self.register_parameter("scales", _frozen(torch.empty(scale_count)))
+        self.register_parameter("weight", frozen(torch.empty(size, dtype=torch.uint8)))
+        self.register_parameter("scales", frozen(torch.empty(scale_count)))
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
         """Raises IndexError for an index outside the table."""
@@ -189,5 +189,5 @@ class PackedEmbedding(_Packed):
         return result
 
 
-def _frozen(tensor: torch.Tensor) -> nn.Parameter:
+def frozen(tensor: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)

@@ -165,3 +165,16 @@ def test_layers_are_joined_only_where_they_get_the_same_input() -> None:
         expected = [model(each) for each in inputs]
         assert fusing.join_linears(model, functools.partial(model, x)) == shares
         assert all(torch.equal(model(each), before) for each, before in zip(inputs, expected, strict=True))
+
+
+def test_a_rotation_that_takes_cosines_for_sines_is_not_taken_for_the_usual_one() -> None:
+    def usual(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def turned(x: torch.Tensor) -> torch.Tensor:
+            a, b = x.chunk(2, -1)
+            return x * cos[:, None] + torch.cat([-b, a], -1) * sin[:, None]
+
+        return turned(q), turned(k)
+
+    like = torch.ones(1)
+    assert fusing._turns_halves(usual, like)
+    assert not fusing._turns_halves(lambda q, k, cos, sin: usual(q, k, sin, cos), like)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modelengine_kernels import gpu
+from modelengine_kernels.linear import frozen
 
 
 class DenseLinear(nn.Module):
@@ -16,8 +17,8 @@ class DenseLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         # Parameters stay what they are: some are shared.
-        self.weight = weight if isinstance(weight, nn.Parameter) else _frozen(weight)
-        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else _frozen(bias)
+        self.weight = weight if isinstance(weight, nn.Parameter) else frozen(weight)
+        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else frozen(bias)
         self.out_features, self.in_features = weight.shape
         self.padded_features = self.out_features
         self.bits = 8 * weight.element_size()
@@ -49,7 +50,3 @@ def replace_linears(model: nn.Module) -> int:
                 setattr(module, name, DenseLinear(child.weight, child.bias))
                 count += 1
     return count
-
-
-def _frozen(tensor: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)
