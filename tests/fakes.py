@@ -14,8 +14,9 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatChunk, ChatRequest, ChatResponse, to_json
-from modelengine_api import doors, limits, native
+from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, to_json
+from modelengine_api import surface
+from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
@@ -37,6 +38,9 @@ class FakeEngine:
     requests: list[ChatRequest] = field(default_factory=list)
     open_streams: int = 0
     aborted: int = 0
+
+    def models(self) -> Sequence[ModelCard]:
+        return [ModelCard(self.name, CHAT, int(self.is_ready))]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         self.requests.append(request)
@@ -89,9 +93,7 @@ class FakeEngine:
 
     def app(self) -> FastAPI:
         app = FastAPI()
-        doors.install(app)
-        app.add_middleware(limits.BodyLimit)
-        app.include_router(native.routes(self))
+        surface.mount(app, self)
 
         @app.get("/ready")
         async def ready() -> Response:

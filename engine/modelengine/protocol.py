@@ -17,16 +17,18 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 DEFAULT_PORT = 9527
-# What a model speaks that can be chatted with; the only kind so far.
+# What a model speaks that can be chatted with.
 CHAT = "chat"
 DEFAULT_MAX_NEW_TOKENS = 512
 MAX_SEED = 2**63 - 1
 MAX_TOKEN_ID = 2**31 - 1
+MAX_GRAMMAR_CHARACTERS = 65_536
 
 # Requests refuse fields they do not know: a misspelt option must not be silently without effect.
 STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
 Name = Annotated[str, MinLen(1), MaxLen(256)]
+TokenId = Annotated[int, Ge(0), Le(MAX_TOKEN_ID)]
 Record = TypeVar("Record")
 
 
@@ -55,6 +57,7 @@ class EngineMethod(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,30 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """`reasoning_content` is what an assistant thought before it spoke. `tool_calls` have the form `{"id": ..., "type":
+    "function", "function": {"name": ..., "arguments": ...}}`, where the arguments are an object or its JSON."""
+
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
+    reasoning_content: str | None = None
     name: str | None = None
     tool_calls: tuple[dict[str, Any], ...] | None = None
     tool_call_id: str | None = None
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What the whole content of an answer must be: any text, any JSON object, JSON that a schema allows, a match of a
+    regular expression, one of some texts, or what a grammar in Lark's notation allows. The field of that name must be
+    given then, and no other."""
+
+    type: Literal["text", "json_object", "json_schema", "regex", "choice", "grammar"]
+    json_schema: dict[str, Any] | None = None
+    regex: Annotated[str, MinLen(1), MaxLen(MAX_GRAMMAR_CHARACTERS)] | None = None
+    choice: Annotated[tuple[Annotated[str, MinLen(1), MaxLen(4096)], ...], MinLen(1), MaxLen(256)] | None = None
+    grammar: Annotated[str, MinLen(1), MaxLen(MAX_GRAMMAR_CHARACTERS)] | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
@@ -89,7 +111,9 @@ class ChatOptions:
     """How to generate. What is not given comes from the model's own generation config.
 
     `temperature` 0 is greedy, and so is less than 0.00001. `seed` makes a sampled answer repeatable: the noise of
-    token i is a function of (seed, i) alone. `max_tokens` is another name for `max_new_tokens`.
+    token i is a function of (seed, i) alone. `max_tokens` is another name for `max_new_tokens`. `logit_bias` is added
+    to the scores of tokens, by their ids. `top_logprobs` asks for how likely each token was, and so many others in its
+    place. `think` asks a model that can do both to think before it speaks, or not to.
     """
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
@@ -107,6 +131,10 @@ class ChatOptions:
         | None
     ) = None
     seed: Annotated[int, Ge(0), Le(MAX_SEED)] | None = None
+    logit_bias: Annotated[dict[TokenId, Annotated[float, Ge(-100), Le(100)]], MaxLen(1024)] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    response_format: ResponseFormat | None = None
+    think: bool | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
@@ -131,16 +159,22 @@ class Resume:
     """
 
     # No more than the answer may have; what that is depends on the model's context, so the engine checks it.
-    token_ids: tuple[Annotated[int, Ge(0), Le(MAX_TOKEN_ID)], ...]
+    token_ids: tuple[TokenId, ...]
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """`tools` have the form `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`,
+    where the parameters are a JSON schema. `tool_choice` says whether the model may call them: as it likes, which is
+    the default, never, or it must. Where `parallel_tool_calls` is false, an answer ends with its first call."""
+
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
     tools: Annotated[tuple[dict[str, Any], ...], MaxLen(256)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | None = None
+    parallel_tool_calls: bool | None = None
     options: ChatOptions = field(default_factory=ChatOptions)
     stream: bool = True
     resume: Resume | None = None
@@ -149,8 +183,34 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely the model itself thought a token: the natural logarithm. `bytes` are the token's, which may be part of
+    a character; `top` are the likeliest tokens in its place, each as this without a `top`."""
+
+    token: str
+    token_id: int
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds: in the queue until the first step, from there to the first token, from there to the end."""
+
+    queued_s: float
+    prompt_s: float
+    answer_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChatResponse:
-    """A whole answer. `prompt_length` and `response_length` count tokens; the end-of-turn token is not counted."""
+    """A whole answer. `prompt_length` and `response_length` count tokens; the end-of-turn token is not counted.
+
+    `content` is what is said to the reader; what the model thought before is `reasoning_content`, and `tool_calls` are
+    as in Message, the arguments as JSON. `cached_tokens` of the prompt were known from an earlier request.
+    `logprobs` are TokenLogprobs as plain data, one for each token, where they were asked for.
+    """
 
     model: str
     prompt_length: int
@@ -162,7 +222,12 @@ class ChatResponse:
     prompt_tokens: int = field(default=0, repr=False)
     completion_tokens: int = field(default=0, repr=False)
     total_tokens: int = field(default=0, repr=False)
+    cached_tokens: int = field(default=0, repr=False)
     seed: int | None = field(default=None, repr=False)
+    reasoning_content: str | None = field(default=None, repr=False)
+    tool_calls: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    logprobs: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    timings: Mapping[str, float] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +235,8 @@ class ChatChunk:
     """One part of a streamed answer; the last has `done` true, no content, and the reason why it ended.
 
     `index` is the position of the part's first token in the answer, `token_ids` the tokens that its text came from.
+    A part has `content`, or `reasoning_content`, or `tool_calls` that are complete; where it has one of the two others,
+    its `content` is empty. The fields are those of ChatResponse; counts, seed and timings come with the last part.
     """
 
     model: str
@@ -184,7 +251,12 @@ class ChatChunk:
     prompt_tokens: int | None = field(default=None, repr=False)
     completion_tokens: int | None = field(default=None, repr=False)
     total_tokens: int | None = field(default=None, repr=False)
+    cached_tokens: int | None = field(default=None, repr=False)
     seed: int | None = field(default=None, repr=False)
+    reasoning_content: str | None = field(default=None, repr=False)
+    tool_calls: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    logprobs: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    timings: Mapping[str, float] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How every server of ours answers: the envelope for what went well, and the same envelope for every failure.
+"""How every server of ours answers: the envelope for what went well, and for every failure what its API says then.
 
 An engine and the front door call `install` once on their app; no other place renders an error.
 """
@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from modelengine import errors, wire
+from modelengine import errors
 from modelengine.protocol import EngineMethod, NameServerMethod
-from modelengine_api import invalid
+from modelengine_api import failures, invalid
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +34,18 @@ def answer(msg: Any) -> Response:
     return Response(orjson.dumps({"state": "ok", "msg": msg}), media_type=JSON)
 
 
-def refusal(failure: errors.ModelEngineError, status: int | None = None) -> Response:
-    """The `error` envelope, with the error's own status unless another is given."""
+def refusal(failure: errors.ModelEngineError, path: str, status: int | None = None) -> Response:
+    """The failure as the API at this path words it, with the error's own status unless another is given."""
     headers = {}
     if failure.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after_s))
     # The standard library's encoder: it can say whatever a foreign text holds, half characters included.
-    body = json.dumps(wire.error(failure), separators=(",", ":"), default=str).encode()
+    body = json.dumps(failures.wording(path)(failure), separators=(",", ":"), default=str).encode()
     return Response(body, status_code=status or failure.status, media_type=JSON, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Makes every failure of the app an envelope."""
+    """Makes every failure of the app an answer in the words of the API that was asked."""
     app.add_exception_handler(errors.ModelEngineError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -55,26 +55,26 @@ def install(app: FastAPI) -> None:
 
 async def _known(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, errors.ModelEngineError)
-    return refusal(failure)
+    return refusal(failure, request.scope["path"])
 
 
 async def _invalid(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, RequestValidationError)
     found = [{**item, "loc": tuple(item["loc"])[1:]} for item in failure.errors()]
-    return refusal(invalid.explain(found))
+    return refusal(invalid.explain(found), request.scope["path"])
 
 
 async def _http(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
     if failure.status_code not in (404, 405):
-        return refusal(errors.InvalidRequest(str(failure.detail)), failure.status_code)
-    response = refusal(errors.NotFound(_no_route(request, failure)), failure.status_code)
+        return refusal(errors.InvalidRequest(str(failure.detail)), request.scope["path"], failure.status_code)
+    response = refusal(errors.NotFound(_no_route(request, failure)), request.scope["path"], failure.status_code)
     response.headers.update(failure.headers or {})
     return response
 
 
 def _no_route(request: Request, failure: HTTPException) -> str:
-    path = request.url.path
+    path = request.scope["path"]
     if failure.status_code == 405:
         return f"{request.method} is not allowed on {path[:200]}; use {(failure.headers or {}).get('Allow', 'POST')}"
     server, _, method = path.removeprefix("/").partition("/")
@@ -97,5 +97,6 @@ async def _left(request: Request, failure: Exception) -> Response:
 
 async def _unknown(request: Request, failure: Exception) -> Response:
     # Starlette raises it again once this is sent, and uvicorn then logs the traceback.
-    log.error("%s %s failed: %s", request.method, request.url.path, type(failure).__name__)
-    return refusal(errors.ModelEngineError("the server failed at this request; its log says why"))
+    log.error("%s %s failed: %s", request.method, request.scope["path"], type(failure).__name__)
+    unknown = errors.ModelEngineError("the server failed at this request; its log says why")
+    return refusal(unknown, request.scope["path"])

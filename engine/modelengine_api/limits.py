@@ -67,7 +67,7 @@ class BodyLimit:
             return
 
     async def _refuse(self, size: str, scope: Scope, receive: Receive, send: Send) -> None:
-        response = doors.refusal(self._too_large(size))
+        response = doors.refusal(self._too_large(size), scope["path"])
         response.headers["connection"] = "close"
         await response(scope, receive, send)
 

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
 from modelengine_api import bodies, doors, streaming
-
-
-class Backend(Protocol):
-    """What answers a chat. Every method may raise a ModelEngineError, which becomes the HTTP answer."""
-
-    def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
-        """The answer as rendered lines: envelopes of ChatChunk, each with its newline (`wire.encode_line`).
-
-        A failure before the first line is an HTTP error, one after it the last line. When the client leaves, the
-        iterator is cancelled and closed: its `finally` is where the request is aborted.
-        """
-        ...
-
-    async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The whole answer, a ChatResponse as plain data. Cancelled when the client leaves."""
-        ...
-
-    async def info(self, model: str | None) -> Mapping[str, Any]:
-        """Facts about the model; None is asked of a server that has only one. Raises NotFound for another's name."""
-        ...
-
-    async def support_methods(self, model: str | None) -> Sequence[str]:
-        """The sorted methods of the model's engine. Raises NotFound as `info` does."""
-        ...
+from modelengine_api.backend import Backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -25,21 +25,37 @@ Result = TypeVar("Result")
 STALL_S = 60.0
 
 
+LastWord = Callable[[errors.ModelEngineError], bytes]
+
+
+def envelope_line(failure: errors.ModelEngineError) -> bytes:
+    """How a stream of the native protocol ends that fails."""
+    return wire.encode_line(wire.error(failure))
+
+
 class LineStream(Response):
-    """Sends rendered NDJSON lines as HTTP/1.1 chunks, and closes their iterator as soon as the client has left.
+    """Sends rendered lines as HTTP/1.1 chunks, and closes their iterator as soon as the client has left.
 
     The first line is awaited before the status is sent, so that a failure before it is a proper HTTP error. A failure
-    after it becomes the last line: a stream never ends silently.
+    after it becomes the last line, worded by `last_word`: a stream never ends silently.
     """
 
-    media_type = wire.NDJSON
     stall_s = STALL_S
 
-    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        lines: AsyncIterator[bytes],
+        *,
+        media_type: str = wire.NDJSON,
+        last_word: LastWord = envelope_line,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        self.media_type = media_type
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
         self._lines = lines
+        self._render_last_word = last_word
         self._started = False
         self._sending_since: float | None = None
 
@@ -87,7 +103,7 @@ class LineStream(Response):
     async def _last_word(self, failure: errors.ModelEngineError, send: Send) -> None:
         if not self._started:
             raise failure
-        await send({"type": "http.response.body", "body": wire.encode_line(wire.error(failure)), "more_body": False})
+        await send({"type": "http.response.body", "body": self._render_last_word(failure), "more_body": False})
 
     def _is_stalled(self) -> bool:
         since = self._sending_since

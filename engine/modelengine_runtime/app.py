@@ -15,7 +15,8 @@ from fastapi import FastAPI, Response
 import modelengine
 from modelengine import errors, wire
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod
-from modelengine_api import doors, limits, native
+from modelengine_api import doors, surface
+from modelengine_api.backend import ModelCard
 from modelengine_runtime import progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
@@ -25,10 +26,15 @@ from modelengine_runtime.sequence import Event
 
 
 class EngineBackend:
-    """Answers the native routes (`native.Backend`) from this process's engine."""
+    """Answers (as a `Backend`) from this process's engine."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
+
+    def models(self) -> Sequence[ModelCard]:
+        is_ready = self._lifecycle.is_ready
+        why_not = None if is_ready else f"{self._lifecycle.name!r} is not ready: {self._lifecycle.stage}"
+        return [ModelCard(self._lifecycle.name, CHAT, int(is_ready), why_not)]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         renderer, answer = await self._accept(request)
@@ -78,9 +84,7 @@ class EngineBackend:
 
 def create_app(lifecycle: Lifecycle) -> FastAPI:
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
-    doors.install(app)
-    app.add_middleware(limits.BodyLimit)
-    app.include_router(native.routes(EngineBackend(lifecycle)))
+    surface.mount(app, EngineBackend(lifecycle))
 
     @app.get("/health")
     async def health() -> Response:

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
-from modelengine_api import doors, limits, native
+from modelengine_api import doors, surface
 from modelengine_gateway import loops, nameserver
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
@@ -53,11 +53,9 @@ def create(settings: Settings) -> FrontDoor:
         lifespan=lifespan,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
     )
-    doors.install(app)
-    app.add_middleware(limits.BodyLimit)
+    surface.mount(app, Relay(directory, upstream, Balance()))
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
-    app.include_router(native.routes(Relay(directory, upstream, Balance())))
 
     @app.get("/")
     async def what_is_this() -> Response:

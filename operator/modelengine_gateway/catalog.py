@@ -72,6 +72,10 @@ class Catalog:
         offers = self._offers.get(name)
         return None if offers is None else offers[self._owner(offers)]
 
+    def names(self) -> list[Name]:
+        """Every name that is somebody's, with replicas or without."""
+        return [*self._offers]
+
     def shadowed(self, name: Name) -> tuple[str, list[str]]:
         """The namespace that has the name, and those whose model of that name nobody can reach by it."""
         offers = self._offers.get(name, {})

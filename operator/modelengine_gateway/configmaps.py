@@ -73,6 +73,9 @@ class ConfigMaps(Directory):
             for info in self._listed[protocol][name]
         ]
 
+    def known(self) -> list[Name]:
+        return sorted(self._catalog.names(), key=lambda known: known[::-1])
+
     def missing(self, protocol: str, name: str) -> errors.ModelEngineError:
         entry = self._catalog.entry((protocol, name))
         if entry is None:

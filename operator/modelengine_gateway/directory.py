@@ -63,6 +63,10 @@ class Directory(abc.ABC):
     @abc.abstractmethod
     def all(self) -> list[ServerInfo]: ...
 
+    def known(self) -> list[tuple[str, str]]:
+        """Protocol and name of all that can be asked for, also where no replica is ready now; sorted by name."""
+        return sorted({(info.protocol, info.name) for info in self.all()}, key=lambda known: known[::-1])
+
     @abc.abstractmethod
     async def keep(self) -> None:
         """Keeps the directory true. Runs as long as the server."""

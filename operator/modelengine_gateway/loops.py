@@ -22,6 +22,7 @@ class NoLoops:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and any(name == MARK.encode() for name, _ in scope["headers"]):
-            await doors.refusal(errors.Unavailable("this is a front door, not an engine"))(scope, receive, send)
+            refusal = doors.refusal(errors.Unavailable("this is a front door, not an engine"), scope["path"])
+            await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)

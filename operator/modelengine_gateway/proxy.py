@@ -1,6 +1,6 @@
 """The chat that goes through 9527: finds a replica of the model and passes its answer on.
 
-A `native.Backend`. Until the first byte of an answer another replica may be tried; from then on the bytes pass
+A `Backend`. Until the first byte of an answer another replica may be tried; from then on the bytes pass
 unchanged, and an answer that breaks off ends with an error line.
 """
 
@@ -14,6 +14,7 @@ import orjson
 
 from modelengine import errors, wire
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine_api.backend import ModelCard
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.upstream import Answer, Upstream
@@ -30,6 +31,15 @@ class Relay:
         self._directory = directory
         self._upstream = upstream
         self._balance = balance
+
+    def models(self) -> Sequence[ModelCard]:
+        return [self._card(protocol, name) for protocol, name in self._directory.known()]
+
+    def _card(self, protocol: str, name: str) -> ModelCard:
+        replicas = len(self._directory.services(protocol, name))
+        return ModelCard(
+            name, protocol, replicas, None if replicas else self._directory.missing(protocol, name).message
+        )
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         async with contextlib.AsyncExitStack() as stack:

@@ -87,7 +87,8 @@ def test_a_misspelt_option_is_told_the_near_one_and_all_known_ones() -> None:
 def test_an_unknown_field_of_a_message_is_told_the_fields_of_a_message() -> None:
     message = refused({**GOOD, "messages": [{"role": "user", "contents": "hi"}]}).message
     assert message == (
-        "messages[0].contents: unknown; did you mean 'content'? known are content, name, role, tool_call_id, tool_calls"
+        "messages[0].contents: unknown; did you mean 'content'? "
+        "known are content, name, reasoning_content, role, tool_call_id, tool_calls"
     )
 
 
