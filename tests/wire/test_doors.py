@@ -34,7 +34,10 @@ def engine(start_engine: StartEngine) -> str:
         ({**GOOD, "options": {"temprature": 1}}, "did you mean 'temperature'?"),
         ({**GOOD, "options": {"temperature": 9}}, "options.temperature: must be at most 5, got 9"),
         ({**GOOD, "options": {"seed": 2**70}}, "options.seed: must be at most"),
-        ({**GOOD, "n": 10**9}, "n: unknown; known are messages, model, options, parallel_tool_calls, resume, stream, tool_choice, tools"),
+        (
+            {**GOOD, "n": 10**9},
+            "n: unknown; known are messages, model, options, parallel_tool_calls, resume, stream, tool_choice, tools",
+        ),
     ],
 )
 def test_a_bad_request_is_a_400_that_names_the_field(engine: str, body: object, says: str) -> None:
