@@ -117,6 +117,22 @@ class FakeEngine:
         return app
 
 
+class Informants(FakeEngine):
+    """Models that only tell about themselves: `asked` is who was; `broken` does not answer and `silent` never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str | None] = []
+
+    async def info(self, model: str | None) -> Mapping[str, Any]:
+        self.asked.append(model)
+        if model == "broken":
+            raise errors.Unavailable("gone")
+        if model == "silent":
+            await asyncio.sleep(3600)
+        return {"name": model}
+
+
 class ByteTokenizer:
     """A token is a byte; 0 ends a turn."""
 

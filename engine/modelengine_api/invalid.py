@@ -67,7 +67,7 @@ class Fault:
     @property
     def sentence(self) -> str:
         shows_given = self.kind not in ("missing", "json_invalid", *UNKNOWN_TYPES)
-        return f"{path(self.loc)}: {self.rule}" + (f", got {_shown(self.given)}" if shows_given else "")
+        return f"{path(self.loc)}: {self.rule}" + (f", got {shown(self.given)}" if shows_given else "")
 
 
 def explain(found: Sequence[Mapping[str, Any]], root: Any = None) -> errors.InvalidRequest:
@@ -171,7 +171,8 @@ def _step(kind: Any, part: str | int) -> list[Any]:
     return [hints[part]] if part in hints else []
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The input as a sentence may quote it."""
     plain = _plain(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(value, str | bytes | bool | None) else str(plain)
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from modelengine_api import doors, limits, native
 from modelengine_api.backend import Backend
+from modelengine_api.ollama import routes as ollama
 from modelengine_api.openai import routes as openai
 
 
@@ -14,4 +15,5 @@ def mount(app: FastAPI, backend: Backend) -> None:
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
+    app.include_router(ollama.routes(backend))
     app.include_router(openai.routes(backend))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -115,10 +115,12 @@ class ChatCompletionRequest(Sampling):
             for i in range(self.choices)
         ]
 
-    def ignored(self) -> Sequence[str]:
+    def ignored(self) -> Iterator[str]:
         """The given fields that have no effect."""
         # Nothing is stored here: only who asks for it has to hear so.
-        return [*self.unknown(), *(["store"] if self.store else [])]
+        if self.store:
+            yield "store"
+        yield from self.unknown()
 
     def _check(self) -> None:
         self.check_streaming()

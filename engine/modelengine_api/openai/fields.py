@@ -6,9 +6,7 @@ many that mean nothing to a server of one's own: they are accepted, and named in
 
 from __future__ import annotations
 
-import heapq
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
@@ -17,14 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ResponseFormat, TokenId
 
-IGNORED_HEADER = "x-modelengine-ignored"
-MAX_IGNORED = 32
-MAX_NAME = 64
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
 MAX_CHOICES = 32
-
-_NOT_IN_HEADERS = re.compile(r"[^A-Za-z0-9_.:-]")
 
 
 class Fields(BaseModel):
@@ -111,14 +104,6 @@ class Sampling(Fields):
 def refused(loc: str, rule: str) -> errors.InvalidRequest:
     """The error for a field whose value is wrong for a reason that its type can't say."""
     return errors.InvalidRequest(f"{loc}: {rule}", details=[{"type": "value_error", "loc": loc, "msg": rule}])
-
-
-def ignored(names: Iterable[str]) -> dict[str, str]:
-    """The header that lists these fields, sorted; none where there are none. What is too much for it becomes `...`."""
-    shown = heapq.nsmallest(MAX_IGNORED + 1, {_NOT_IN_HEADERS.sub("?", name[:MAX_NAME]) for name in names})
-    if len(shown) > MAX_IGNORED:
-        shown[-1] = "..."
-    return {IGNORED_HEADER: ", ".join(shown)} if shown else {}
 
 
 def plain(record: Fields) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest
-from modelengine_api import bodies, doors, failures, streaming
+from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.openai import chat_answer, choices, fields, models, parts
+from modelengine_api.openai import chat_answer, choices, models, parts
 from modelengine_api.openai.chat import ChatCompletionRequest
 
 EVENT_STREAM = "text/event-stream"
@@ -48,7 +48,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.post("/chat/completions")
     async def chat(request: Request) -> Response:
         asked = await _chat.read(request)
-        natives, headers, created = asked.natives(), fields.ignored(asked.ignored()), int(time.time())
+        natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
         if asked.stream:
             events = chat_answer.ChatStream(asked.model, created, len(natives), asked.wants_usage)
             return event_stream(backend, natives, events, headers)
