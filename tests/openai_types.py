@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from openai import BaseModel
+from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,6 +38,25 @@ def chunks(body: bytes) -> list[ChatCompletionChunk]:
     *data, done = events(body)
     assert done == "[DONE]"
     return [typed(ChatCompletionChunk, piece) for piece in data]
+
+
+def completions(body: bytes) -> list[Completion]:
+    """The parts of a streamed completion that came to its end."""
+    *data, done = events(body)
+    assert done == "[DONE]"
+    return [_unfinished(piece) for piece in data]
+
+
+def _unfinished(piece: str) -> Completion:
+    """The package has no model of a part: OpenAI itself says null for a reason to end that isn't there yet."""
+    data = json.loads(piece)
+    reasons = [choice["finish_reason"] for choice in data["choices"]]
+    for choice in data["choices"]:
+        choice["finish_reason"] = choice["finish_reason"] or "stop"
+    part = typed(Completion, json.dumps(data))
+    for choice, reason in zip(part.choices, reasons, strict=True):
+        choice.finish_reason = reason
+    return part
 
 
 def error_of(raw: bytes | str) -> dict[str, Any]:

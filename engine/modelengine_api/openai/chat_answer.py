@@ -12,9 +12,7 @@ from typing import Any
 import orjson
 
 from modelengine_api.openai import parts
-from modelengine_api.openai.parts import Part
-
-DONE = b"data: [DONE]\n\n"
+from modelengine_api.openai.parts import DONE, Part
 
 
 def whole(answers: Sequence[Part], model: str, created: int, wants_logprobs: bool) -> dict[str, Any]:

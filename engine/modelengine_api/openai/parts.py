@@ -17,6 +17,8 @@ from modelengine import errors, wire
 
 Part = Mapping[str, Any]
 
+# How a stream ends that came to its end.
+DONE = b"data: [DONE]\n\n"
 # JSON can't say minus infinity; OpenAI says this of a token that is next to impossible.
 LEAST_LOGPROB = -9999.0
 

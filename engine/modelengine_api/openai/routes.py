@@ -13,12 +13,16 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest
 from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.openai import chat_answer, choices, models, parts
+from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, parts
 from modelengine_api.openai.chat import ChatCompletionRequest
+from modelengine_api.openai.chat_answer import ChatStream
+from modelengine_api.openai.completion import CompletionRequest
+from modelengine_api.openai.completion_answer import CompletionStream
 
 EVENT_STREAM = "text/event-stream"
 
 _chat = bodies.Reader(ChatCompletionRequest)
+_completion = bodies.Reader(CompletionRequest)
 
 
 class Events(Protocol):
@@ -50,10 +54,21 @@ def routes(backend: Backend) -> APIRouter:
         asked = await _chat.read(request)
         natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
         if asked.stream:
-            events = chat_answer.ChatStream(asked.model, created, len(natives), asked.wants_usage)
+            events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
             return event_stream(backend, natives, events, headers)
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
+
+    @router.post("/completions")
+    async def complete(request: Request) -> Response:
+        asked = await _completion.read(request)
+        natives, created = asked.natives(), int(time.time())
+        headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
+        if asked.stream:
+            events: Events = CompletionStream(asked.model, created, asked.echoes(), asked.choices, asked.wants_usage)
+            return event_stream(backend, natives, events, headers)
+        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
 
     return router
 
