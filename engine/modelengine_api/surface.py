@@ -6,6 +6,8 @@ from fastapi import FastAPI
 
 from modelengine_api import doors, limits, native
 from modelengine_api.backend import Backend
+from modelengine_api.ollama import routes as ollama
+from modelengine_api.openai import routes as openai
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
@@ -13,3 +15,5 @@ def mount(app: FastAPI, backend: Backend) -> None:
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
+    app.include_router(ollama.routes(backend))
+    app.include_router(openai.routes(backend))
