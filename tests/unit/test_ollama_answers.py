@@ -74,12 +74,13 @@ def test_thoughts_stand_beside_what_is_said() -> None:
 @pytest.mark.parametrize("arguments", ['{"town":"Bonn"}', {"town": "Bonn"}])
 def test_the_arguments_of_a_tool_call_are_an_object(arguments: Any) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
-    line = answer().line(native(tool_calls=[call, call]))
+    one = answer()
+    lines = [one.line(native(tool_calls=calls)) for calls in ([call], [call, call])]
     expected = {"name": "weather", "arguments": {"town": "Bonn"}}
-    assert said(line)["message"]["tool_calls"] == [
-        {"id": "c1", "function": {"index": 0, **expected}},
-        {"id": "c1", "function": {"index": 1, **expected}},
+    assert [item for line in lines for item in said(line)["message"]["tool_calls"]] == [
+        {"id": "c1", "function": {"index": index, **expected}} for index in range(3)
     ]
+    line = lines[0]
     calls = ollama.ChatResponse(**said(line)).message.tool_calls
     assert calls is not None
     assert calls[0].function.arguments == {"town": "Bonn"}

@@ -14,6 +14,7 @@ import pytest
 from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, errors
+from modelengine.protocol import ResponseFormat
 from modelengine_api import ignored
 from servers import running
 
@@ -115,6 +116,25 @@ def test_thoughts_and_tool_calls_come_in_their_own_fields(address: str, fake: Fa
     assert "".join(message.content or "" for message in messages) == "Let me see."
     calls = [call for message in messages for call in message.tool_calls or ()]
     assert [(call.function.name, call.function.arguments) for call in calls] == [("weather", {"town": "Bonn"})]
+
+
+def test_what_is_asked_of_the_engine_arrives_there(address: str, fake: FakeEngine) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}}
+    messages = [
+        {"role": "user", "content": "rain?"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": {"town": "Bonn"}}}]},
+        {"role": "tool", "tool_name": "weather", "content": "sun"},
+    ]
+    asked = {"messages": messages, "tools": [tool], "format": schema, "think": True, "logprobs": True}
+    assert ask(address, "/api/chat", chat(**asked, options={"repeat_penalty": 1.5})).status == 200
+    request = fake.requests[0]
+    assert request.tools == (tool,)
+    assert request.options.response_format == ResponseFormat("json_schema", json_schema=schema)
+    assert (request.options.think, request.options.top_logprobs) == (True, 0)
+    assert request.options.repetition_penalty == 1.5
+    assert request.messages[1].tool_calls is not None
+    assert request.messages[1].tool_calls[0]["id"] == request.messages[2].tool_call_id
 
 
 def test_lines_that_come_together_are_all_said(address: str, fake: FakeEngine) -> None:
@@ -222,7 +242,7 @@ def test_when_the_client_leaves_the_answer_is_given_up(address: str, fake: FakeE
 
 def test_a_stream_flows_while_the_engine_still_speaks(address: str, fake: FakeEngine) -> None:
     fake.words, fake.pause_s = ["x"] * 5, 0.2
-    with ollama.Client(f"http://{address}").__enter__() as client:
+    with ollama.Client(f"http://{address}") as client:
         started = time.monotonic()
         parts = client.chat("demo", [{"role": "user", "content": "hi"}], stream=True)
         next(iter(parts))

@@ -38,6 +38,7 @@ class Answer:
         self._stamps = Stamps()
         self._started_ns = clock_ns()
         self._first_ns: int | None = None
+        self._calls = 0
         self.is_done = False
 
     def line(self, native: bytes) -> bytes:
@@ -72,7 +73,8 @@ class Answer:
         if thoughts := part.get("reasoning_content"):
             said["thinking"] = thoughts
         if calls := part.get("tool_calls"):
-            said["tool_calls"] = [_tool_call(i, call) for i, call in enumerate(calls)]
+            said["tool_calls"] = [_tool_call(self._calls + i, call) for i, call in enumerate(calls)]
+            self._calls += len(calls)
         if logprobs := part.get("logprobs"):
             answer["logprobs"] = [_logprob(item) for item in logprobs]
         return answer
