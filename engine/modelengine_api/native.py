@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 
-from modelengine import errors
 from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
-from modelengine_api import bodies, doors, streaming
+from modelengine_api import bodies, chat_checks, doors, streaming
 from modelengine_api.backend import Backend
 
 
@@ -30,11 +29,7 @@ _query = bodies.Reader(ModelQuery)
 async def read_chat(request: Request) -> ChatRequest:
     """The body as a ChatRequest. Raises InvalidRequest naming the field, and what is allowed there."""
     chat = await _chat.read(request)
-    limits = (chat.options.max_new_tokens, chat.options.max_tokens)
-    if None not in limits and limits[0] != limits[1]:
-        raise errors.InvalidRequest(
-            f"options.max_tokens: is another name for max_new_tokens, but {limits[1]} and {limits[0]} were given"
-        )
+    chat_checks.check(chat)
     return chat
 
 

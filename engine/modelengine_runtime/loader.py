@@ -17,11 +17,13 @@ from modelengine.errors import ModelLoadError
 from modelengine_kernels import library
 from modelengine_kernels.gpu.layers import replace_linears
 from modelengine_runtime import fusing, machine, memory, packing, runner
+from modelengine_runtime.grammars import Grammars
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.recording import NotRecordable
 from modelengine_runtime.response_parser import ResponseTemplate
 from modelengine_runtime.text import Decode
+from modelengine_runtime.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def load(
     memory.trim()
     _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
     template = _response_template(model, tokenizer)
+    stop_tokens = _stop_tokens(model, tokenizer)
     return LoadedModel(
         runner=chosen,
         tokenizer=tokenizer,
@@ -71,7 +74,7 @@ def load(
         context_length=_context_length(config, max_context),
         dtype=_name(packing.number_type(model)) if quantization == packing.NONE else quantization,
         device=where,
-        stop_tokens=_stop_tokens(model, tokenizer),
+        stop_tokens=stop_tokens,
         generation_defaults=model.generation_config.to_dict(),
         kv_bytes_per_token=(
             chosen.kv_bytes_per_token()
@@ -81,6 +84,7 @@ def load(
         vocabulary=int(config.get_text_config().vocab_size),
         has_prefix_cache=isinstance(chosen, runner.PackedRunner),
         parsers=template,
+        grammars=_grammars(tokenizer, stop_tokens),
     )
 
 
@@ -230,6 +234,20 @@ def _response_template(model: PreTrainedModel, tokenizer: Any) -> ResponseTempla
     except (ValueError, TypeError, KeyError, AttributeError) as failure:
         log.warning("thoughts and tool calls stay in the text: the response template is wrong: %s", failure)
         return None
+
+
+def _grammars(tokenizer: Any, stop_tokens: frozenset[int]) -> Grammars | None:
+    """None for a tokenizer that is not of the `tokenizers` library, or a model that never ends its answer."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not stop_tokens:
+        return None
+
+    def describe() -> str:
+        backend = copy.copy(tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return str(backend.to_str())
+
+    return Grammars(Vocabulary(describe, stop_tokens), stop_tokens)
 
 
 def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:
