@@ -15,7 +15,7 @@ from modelengine import errors
 from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat
 from modelengine_api import ignored
 from modelengine_api.bodies import Reader
-from modelengine_api.ollama import calls, keep_alive, names, requests
+from modelengine_api.ollama import calls, keep_alive, names, requests, wording
 from modelengine_api.ollama.options import AS_MUCH_AS_FITS
 
 CHAT = Reader(calls.ChatCall)
@@ -295,6 +295,31 @@ def test_another_form_of_a_time_to_stay_is_refused(given_time: float | str) -> N
 )
 def test_the_tag_latest_is_left_out_where_only_the_bare_name_is_served(asked: str, meant: str) -> None:
     assert names.served(asked, lambda: ["demo", "tagged", "tagged:latest"]) == meant
+
+
+@pytest.mark.parametrize(
+    ("message", "of_prompt", "expected"),
+    [
+        ("options.response_format.json_schema: is no schema", False, "format: is no schema"),
+        ("options.response_format: allows no answer at all", False, "format: allows no answer at all"),
+        ("options.max_new_tokens: must be at least 1", False, "options.num_predict: must be at least 1"),
+        ("options.temperature: must be at most 5", False, "options.temperature: must be at most 5"),
+        ("options.think: no switch", False, "'demo' does not support thinking: think: no switch"),
+        ("messages: the prompt has 9 tokens", False, "messages: the prompt has 9 tokens"),
+        ("messages: the prompt has 9 tokens", True, "prompt: the prompt has 9 tokens"),
+        ("tools[0]: must have a name", True, "tools[0]: must have a name"),
+    ],
+)
+def test_what_an_engine_refuses_is_told_in_the_client_s_names(message: str, of_prompt: bool, expected: str) -> None:
+    details = [{"loc": "x", "msg": "y"}]
+    worded = wording.worded(errors.InvalidRequest(message, details=details), "demo", of_prompt=of_prompt)
+    assert (worded.message, worded.status, list(worded.details)) == (expected, 400, details)
+
+
+def test_a_model_that_is_not_there_is_not_found_in_the_words_that_clients_look_for() -> None:
+    worded = wording.worded(errors.unknown_name("model", "qwen", ["qwen3"]), "qwen:latest", of_prompt=False)
+    assert worded.message == "model 'qwen:latest' not found: no model 'qwen'; did you mean 'qwen3'? (known: qwen3)"
+    assert worded.status == 404
 
 
 def test_what_is_ignored_is_sorted_short_and_safe_in_a_header() -> None:

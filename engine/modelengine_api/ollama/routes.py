@@ -17,7 +17,7 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest
 from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.ollama import calls, keep_alive, listings, names, refusals, requests
+from modelengine_api.ollama import calls, keep_alive, listings, names, refusals, requests, wording
 from modelengine_api.ollama.answers import Answer
 from modelengine_api.ollama.facts import Facts
 
@@ -93,16 +93,16 @@ async def _answer(
         await _is_there(backend, call.model, native.model, reason)
         return _json(answer.without_words(reason), headers)
     if native.stream:
-        lines = _translated(backend, native, answer, call.model)
+        lines = _translated(backend, native, answer, call)
         return streaming.LineStream(lines, last_word=_last_word, headers=headers)
-    with _worded(call.model):
+    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
         whole = await streaming.until_disconnected(request, _whole(backend, native))
     return _json(answer.whole(whole), headers)
 
 
-async def _translated(backend: Backend, native: ChatRequest, answer: Answer, asked: str) -> AsyncGenerator[bytes]:
+async def _translated(backend: Backend, native: ChatRequest, answer: Answer, call: calls.Call) -> AsyncGenerator[bytes]:
     """The lines of the answer. Raises what ended it early, after all that came before."""
-    with _worded(asked):
+    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
         async with contextlib.aclosing(backend.stream(native)) as stream:  # type: ignore[type-var]  # is a generator
             async for data in stream:
                 lines: list[bytes] = []
@@ -138,11 +138,11 @@ def _served(backend: Backend, asked: str) -> str:
 
 
 @contextlib.contextmanager
-def _worded(asked: str) -> Iterator[None]:
+def _worded(asked: str, *, of_prompt: bool = False) -> Iterator[None]:
     try:
         yield
-    except errors.NotFound as failure:
-        raise names.not_found(asked, failure) from failure
+    except (errors.NotFound, errors.InvalidRequest) as failure:
+        raise wording.worded(failure, asked, of_prompt=of_prompt) from failure
 
 
 def _last_word(failure: errors.ModelEngineError) -> bytes:
