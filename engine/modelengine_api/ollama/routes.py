@@ -17,7 +17,7 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest
 from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.ollama import calls, keep_alive, listings, names, refusals, requests, wording
+from modelengine_api.ollama import calls, keep_alive, listings, names, operations, refusals, requests, wording
 from modelengine_api.ollama.answers import Answer
 from modelengine_api.ollama.facts import Facts
 
@@ -35,21 +35,21 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter()
     facts = Facts(backend)
 
-    @router.post("/api/chat")
+    @router.post("/api/chat", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         call = await _chat.read(request)
         answer = Answer("chat", call.model)
         native = requests.chat(call, _served(backend, call.model))
         return await _answer(backend, request, call, native, answer, asks=bool(call.messages))
 
-    @router.post("/api/generate")
+    @router.post("/api/generate", openapi_extra=operations.GENERATE)
     async def generate(request: Request) -> Response:
         call = await _generate.read(request)
         answer = Answer("generate", call.model)
         native = requests.generate(call, _served(backend, call.model))
         return await _answer(backend, request, call, native, answer, asks=bool(call.prompt))
 
-    @router.post("/api/show")
+    @router.post("/api/show", openapi_extra=operations.SHOW)
     async def show(request: Request) -> Response:
         call = await _show.read(request)
         asked = call.model or call.name
@@ -70,9 +70,14 @@ def routes(backend: Backend) -> APIRouter:
     async def version() -> Response:
         return _json({"version": API_VERSION, "modelengine": modelengine.__version__})
 
-    for path, listing in (("/", is_running), ("/api/tags", tags), ("/api/ps", ps), ("/api/version", version)):
-        router.add_api_route(path, listing, methods=["GET"])
+    for path, listing, described in (
+        ("/api/tags", tags, operations.TAGS),
+        ("/api/ps", ps, operations.PS),
+        ("/api/version", version, operations.VERSION),
+    ):
+        router.add_api_route(path, listing, methods=["GET"], openapi_extra=described)
         router.add_api_route(path, listing, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route("/", is_running, methods=["GET", "HEAD"], include_in_schema=False)
     for path, instead in refusals.INSTEAD.items():
         router.add_api_route(path, _refusing(instead), methods=EVERY_METHOD, include_in_schema=False)
     return router
@@ -156,6 +161,6 @@ def _json(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> 
 
 def _refusing(instead: str) -> Callable[[Request], Awaitable[Response]]:
     async def refuse(request: Request) -> Response:
-        return doors.refusal(errors.InvalidRequest(instead), request.scope["path"], 403)
+        return doors.refusal(errors.Forbidden(instead), request.scope["path"])
 
     return refuse
