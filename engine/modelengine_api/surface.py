@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from modelengine_api import doors, limits, native, openapi
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import routes as ollama
+from modelengine_api.openai import routes as openai
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
@@ -16,3 +17,4 @@ def mount(app: FastAPI, backend: Backend) -> None:
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
     app.include_router(ollama.routes(backend))
+    app.include_router(openai.routes(backend))

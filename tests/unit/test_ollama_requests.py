@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -11,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine import errors, wire
+from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat, to_json
 from modelengine_api import ignored
 from modelengine_api.bodies import Reader
 from modelengine_api.ollama import calls, keep_alive, names, requests, wording
-from modelengine_api.ollama.options import AS_MUCH_AS_FITS
+from modelengine_api.ollama.options import AS_MUCH_AS_FITS, NATIVE_NAMES
 
 CHAT = Reader(calls.ChatCall)
 GENERATE = Reader(calls.GenerateCall)
@@ -335,3 +337,31 @@ def test_whatever_a_field_is_called_its_header_can_be_sent(unknown: dict[str, No
     for value in ignored.headers(unknown).values():
         assert value.isascii()
         assert value.isprintable()
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["json", "5m", "user", "-1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+CALLS = (calls.ChatCall, calls.GenerateCall)
+FIELDS = st.sampled_from(
+    [field.name for cls in (calls.ChatCall, calls.GenerateCall) for field in dataclasses.fields(cls)]
+)
+OPTIONS = st.dictionaries(st.sampled_from(sorted(NATIVE_NAMES)) | st.text(), ANYTHING, max_size=4)
+
+
+@given(st.dictionaries(FIELDS, ANYTHING), OPTIONS, st.booleans())
+def test_whatever_is_sent_becomes_a_request_or_a_refusal(sent: dict[str, Any], options: Any, is_chat: bool) -> None:
+    body = json.dumps({"model": "demo", "options": options, "messages": QUESTION, **sent}).encode()
+    # Anything but a refusal of ours would be a 500.
+    with contextlib.suppress(errors.InvalidRequest):
+        if is_chat:
+            call: calls.Call = CHAT.parse(body)
+            request = requests.chat(CHAT.parse(body), "demo")
+        else:
+            call = GENERATE.parse(body)
+            request = requests.generate(GENERATE.parse(body), "demo")
+        ignored.headers(requests.ignored(call))
+        wire.encode(to_json(request))
+        keep_alive.seconds(call.keep_alive or 0)

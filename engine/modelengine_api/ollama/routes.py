@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -151,8 +150,7 @@ def _worded(asked: str, *, of_prompt: bool = False) -> Iterator[None]:
 
 
 def _last_word(failure: errors.ModelEngineError) -> bytes:
-    # The standard library's encoder: it can say whatever a foreign text holds, half characters included.
-    return json.dumps(failures.ollama(failure), separators=(",", ":")).encode() + b"\n"
+    return doors.encoded(failures.ollama(failure)) + b"\n"
 
 
 def _json(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
