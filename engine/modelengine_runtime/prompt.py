@@ -59,8 +59,11 @@ def answer_limit(request: ChatRequest, prompt_length: int, context_length: int) 
     Raises InvalidRequest, with both numbers, where the prompt leaves no room at all.
     """
     if prompt_length >= context_length:
-        raise errors.InvalidRequest(
-            f"messages: the prompt has {prompt_length} tokens, the context of {request.model!r} holds "
+        # Clients that shorten a conversation when it has to be look for these words, or for the type.
+        rule = (
+            f"the prompt is too long: it has {prompt_length} tokens, the context of {request.model!r} holds "
             f"{context_length} with at least 1 for the answer"
         )
+        detail = {"type": "context_length_exceeded", "loc": "messages", "msg": rule}
+        raise errors.InvalidRequest(f"messages: {rule}", details=[detail])
     return min(request.options.token_limit, context_length - prompt_length)
