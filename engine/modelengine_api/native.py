@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 
-from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
-from modelengine_api import bodies, chat_checks, doors, streaming
+from modelengine.protocol import STRICT, ChatChunk, ChatRequest, ChatResponse, EngineMethod, Name
+from modelengine_api import bodies, chat_checks, doors, openapi, streaming
 from modelengine_api.backend import Backend
 
 
@@ -20,6 +20,13 @@ class ModelQuery:
     model: Name | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """What `support_methods` answers, of an engine and of the name server."""
+
+    support_methods: list[str]
 
 
 _chat = bodies.Reader(ChatRequest)
@@ -36,19 +43,22 @@ async def read_chat(request: Request) -> ChatRequest:
 def routes(backend: Backend) -> APIRouter:
     """The three native routes over this backend."""
     router = APIRouter()
+    inferred = openapi.operation(body=ChatRequest, answer=ChatResponse, part=ChatChunk, refusals=openapi.OF_A_MODEL)
+    told = openapi.operation(body=ModelQuery, answer=dict[str, Any], refusals=openapi.OF_A_MODEL, body_required=False)
+    methods_told = openapi.operation(body=ModelQuery, answer=Methods, refusals=openapi.OF_A_MODEL, body_required=False)
 
-    @router.post(f"/engine/{EngineMethod.INFERENCE}")
+    @router.post(f"/engine/{EngineMethod.INFERENCE}", openapi_extra=inferred)
     async def inference(request: Request) -> Response:
         chat = await read_chat(request)
         if chat.stream:
             return streaming.LineStream(backend.stream(chat))
         return doors.answer(await streaming.until_disconnected(request, _whole(backend, chat)))
 
-    @router.post(f"/engine/{EngineMethod.INFO}")
+    @router.post(f"/engine/{EngineMethod.INFO}", openapi_extra=told)
     async def info(request: Request) -> Response:
         return doors.answer(await backend.info((await _query.read(request)).model))
 
-    @router.post(f"/engine/{EngineMethod.SUPPORT_METHODS}")
+    @router.post(f"/engine/{EngineMethod.SUPPORT_METHODS}", openapi_extra=methods_told)
     async def support_methods(request: Request) -> Response:
         methods = await backend.support_methods((await _query.read(request)).model)
         return doors.answer({"support_methods": list(methods)})
