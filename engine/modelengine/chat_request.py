@@ -23,15 +23,16 @@ def chat_request(
     """Raises InvalidRequest naming a field that the protocol does not have."""
     return ChatRequest(
         model=name,
-        messages=tuple(_record(Message, message, f"messages[{i}]") for i, message in enumerate(messages)),
+        messages=tuple(record(Message, message, f"messages[{i}]") for i, message in enumerate(messages)),
         tools=None if tools is None else tuple(dict(tool) for tool in tools),
-        options=ChatOptions() if options is None else _record(ChatOptions, options, "options"),
+        options=ChatOptions() if options is None else record(ChatOptions, options, "options"),
         stream=stream,
-        resume=None if resume is None else _record(Resume, resume, "resume"),
+        resume=None if resume is None else record(Resume, resume, "resume"),
     )
 
 
-def _record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
+def record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
+    """`where` is what the given is called in errors."""
     if isinstance(given, cls):
         return given
     if not isinstance(given, Mapping):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
+from modelengine.protocol import STRICT, ChatRequest, EmbedRequest, EngineMethod, Name, RerankRequest
 from modelengine_api import bodies, doors, streaming
 from modelengine_api.backend import Backend
 
@@ -24,6 +24,8 @@ class ModelQuery:
 
 
 _chat = bodies.Reader(ChatRequest)
+_embed = bodies.Reader(EmbedRequest)
+_rerank = bodies.Reader(RerankRequest)
 _query = bodies.Reader(ModelQuery)
 
 
@@ -39,7 +41,7 @@ async def read_chat(request: Request) -> ChatRequest:
 
 
 def routes(backend: Backend) -> APIRouter:
-    """The three native routes over this backend."""
+    """The native routes over this backend."""
     router = APIRouter()
 
     @router.post(f"/engine/{EngineMethod.INFERENCE}")
@@ -48,6 +50,16 @@ def routes(backend: Backend) -> APIRouter:
         if chat.stream:
             return streaming.LineStream(backend.stream(chat))
         return doors.answer(await streaming.until_disconnected(request, _whole(backend, chat)))
+
+    @router.post(f"/engine/{EngineMethod.EMBED}")
+    async def embed(request: Request) -> Response:
+        wanted = await _embed.read(request)
+        return doors.answer(await streaming.until_disconnected(request, _embedded(backend, wanted)))
+
+    @router.post(f"/engine/{EngineMethod.RERANK}")
+    async def rerank(request: Request) -> Response:
+        wanted = await _rerank.read(request)
+        return doors.answer(await streaming.until_disconnected(request, _reranked(backend, wanted)))
 
     @router.post(f"/engine/{EngineMethod.INFO}")
     async def info(request: Request) -> Response:
@@ -63,3 +75,11 @@ def routes(backend: Backend) -> APIRouter:
 
 async def _whole(backend: Backend, chat: ChatRequest) -> Mapping[str, Any]:
     return await backend.whole(chat)
+
+
+async def _embedded(backend: Backend, wanted: EmbedRequest) -> Mapping[str, Any]:
+    return await backend.embed(wanted)
+
+
+async def _reranked(backend: Backend, wanted: RerankRequest) -> Mapping[str, Any]:
+    return await backend.rerank(wanted)

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from modelengine_api import doors, limits, native
 from modelengine_api.backend import Backend
+from modelengine_api.retrieval import routes as retrieval
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
@@ -13,3 +14,4 @@ def mount(app: FastAPI, backend: Backend) -> None:
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
+    app.include_router(retrieval.routes(backend))

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatRequest
+from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, Message
 from modelengine_runtime import prompt, sampling
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
@@ -56,6 +56,13 @@ class Engine:
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
         return Accepted(len(tokens), seed, self._events(request, tokens, resumed, limit, seed))
+
+    async def warm_up(self, name: str) -> None:
+        """One short answer."""
+        hello = ChatRequest(name, (Message("user", "hello"),), options=ChatOptions(max_new_tokens=2))
+        answer = await self.accept(hello)
+        events = [event async for event in answer.events]
+        assert isinstance(events[-1], End)
 
     def stop(self) -> None:
         """Ends the step thread; what still runs fails with Unavailable."""
