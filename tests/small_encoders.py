@@ -1,10 +1,9 @@
-"""Small models with random weights that make vectors or scores, written to a folder as real ones are: with tokenizers,
-and with the files that sentence-transformers lays beside them."""
+"""Small models with random weights that make vectors or scores, written to a folder as real ones are, with tokenizers.
+What sentence-transformers lays beside them is in `sentence_files.py`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,35 +119,3 @@ def _save(folder: Path, model: PreTrainedModel, seed: int) -> PreTrainedModel:
     model = model.eval().float()
     model.save_pretrained(folder)
     return model
-
-
-def sentence_files(
-    folder: Path,
-    *,
-    pooling: Mapping[str, Any] | None = None,
-    normalize: bool = True,
-    dense: Sequence[Mapping[str, Any]] = (),
-    **files: Any,
-) -> None:
-    """What sentence-transformers writes; `files` are further ones, by their names without `.json`."""
-    kinds = ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * normalize]
-    modules = [
-        {
-            "idx": i,
-            "name": str(i),
-            "path": "" if i == 0 else f"{i}_{kind}",
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for i, kind in enumerate(kinds)
-    ]
-    write(folder / "modules.json", modules)
-    write(folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True} if pooling is None else pooling)
-    for i, config in enumerate(dense):
-        write(folder / f"{i + 2}_Dense" / "config.json", config)
-    for name, content in files.items():
-        write(folder / f"{name}.json", content)
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
