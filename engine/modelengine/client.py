@@ -165,6 +165,10 @@ class ModelClient(Client):
         """Blocks until the name is served. Raises WaitTimeout after `timeout` seconds."""
         return self._run(flows.wait_service_available(self.base_url, self.protocol, name, timeout))
 
+    def why_not_served(self, name: str) -> errors.ModelEngineError:
+        """What is wrong with a name that nobody answers to: it is unknown, or speaks another protocol."""
+        return self._run(flows.not_served(self.base_url, self.protocol, name))
+
     def support_methods(self, name: str) -> list[str]:
         return list(self._engine_call(name, EngineMethod.SUPPORT_METHODS)["support_methods"])
 

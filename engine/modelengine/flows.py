@@ -173,7 +173,7 @@ def on_an_engine(
         return (yield make_effect(base))
     services = yield from get_services(base, protocol, name)
     if not services:
-        raise (yield from _not_served(base, protocol, name))
+        raise (yield from not_served(base, protocol, name))
     if is_tunnel(base, services, is_elsewhere):
         way.relayed = True
         return (yield make_effect(base))
@@ -200,7 +200,7 @@ def on_an_engine(
     return (yield from _relayed_after_all(base, make_effect, way, failure))
 
 
-def _not_served(base: str, protocol: str, name: str) -> Flow[errors.ModelEngineError]:
+def not_served(base: str, protocol: str, name: str) -> Flow[errors.ModelEngineError]:
     """Why nobody answers to the name: others may, for another purpose."""
     for other in PROTOCOLS:
         if other != protocol and (yield from get_services(base, other, name)):

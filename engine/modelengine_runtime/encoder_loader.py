@@ -50,17 +50,19 @@ def load(
     threads: int = 0,
     progress: bool = False,
 ) -> LoadedEncoder:
-    """Raises ModelLoadError. `max_context` 0 takes what the model was made for, `threads` 0 all cores: a step has
-    enough to do for each."""
+    """Raises ModelLoadError. `max_context` 0 takes what the model was made for, `threads` 0 what suits its size and the
+    machine."""
     if quantization != packing.NONE:
         raise ModelLoadError(f"quantization {quantization!r}: only chat models have it; use 'none' for {protocol!r}")
     where = loader.choose_device(device)
     (transformers_logging.enable_progress_bar if progress else transformers_logging.disable_progress_bar)()
-    torch.set_num_threads(threads or machine.cpu_limit())
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = _read(folder, protocol, config, _dtype(dtype, config, where)).to(where)
+        # By the rule for models that write: what two threads win on an idle machine, they lose a hundredfold on a busy
+        # one, where each waits for the other at every layer.
+        torch.set_num_threads(threads or loader.choose_threads(packing.parameters(model), machine.cpu_limit()))
         make = _embedder if protocol == EMBED else _reranker
         return make(folder, model, tokenizer, max_context, where)
     except ModelLoadError:

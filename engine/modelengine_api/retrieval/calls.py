@@ -82,20 +82,13 @@ class OldEmbeddingsCall:
 
 
 @dataclass(frozen=True)
-class TextDocument:
-    text: Input
-
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
-
-
-@dataclass(frozen=True)
 class RerankCall:
-    """Cohere's and Jina's. As theirs it cuts documents that are too long; `truncate` false, which is ours, refuses
-    them."""
+    """Cohere's and Jina's; a document is a text, or an object with a `text`. As theirs it cuts documents that are too
+    long; `truncate` false, which is ours, refuses them."""
 
     model: Name
     query: Input
-    documents: Annotated[tuple[Input | TextDocument, ...], MinLen(1), MaxLen(MAX_INPUTS)]
+    documents: Annotated[tuple[Input | dict[str, Any], ...], MinLen(1), MaxLen(MAX_INPUTS)]
     top_n: Annotated[int, Ge(1)] | None = None
     return_documents: bool = False
     truncate: bool = True
@@ -116,3 +109,5 @@ def ignored(call: Call) -> Iterator[str]:
             yield name
         elif name == "options" and value:
             yield from (f"options.{option}" for option in value)
+        elif name == "documents":
+            yield from (f"documents.{key}" for one in value if isinstance(one, dict) for key in one if key != "text")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modelengine import errors
 from modelengine.protocol import RerankOptions, RerankRequest
-from modelengine_api.retrieval.calls import RerankCall, TextDocument
+from modelengine_api.retrieval.calls import RerankCall
 
 
 def request(call: RerankCall) -> RerankRequest:
+    """Raises InvalidRequest for a document without a text."""
     return RerankRequest(call.model, call.query, _texts(call), RerankOptions(truncate=call.truncate))
 
 
@@ -36,4 +38,12 @@ def answer(call: RerankCall, native: Mapping[str, Any], identifier: str) -> dict
 
 
 def _texts(call: RerankCall) -> tuple[str, ...]:
-    return tuple(one.text if isinstance(one, TextDocument) else one for one in call.documents)
+    return tuple(one if isinstance(one, str) else _text(one, i) for i, one in enumerate(call.documents))
+
+
+def _text(document: Mapping[str, Any], index: int) -> str:
+    text = document.get("text")
+    if not isinstance(text, str) or not text:
+        loc, rule = f"documents[{index}].text", "is required, a string of at least 1 character"
+        raise errors.InvalidRequest(f"{loc}: {rule}", details=[{"type": "value_error", "loc": loc, "msg": rule}])
+    return text
