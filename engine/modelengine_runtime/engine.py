@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatRequest, FinishReason
+from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
 from modelengine_api import chat_checks
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
@@ -81,6 +81,13 @@ class Engine:
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
         return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), parser)
+
+    async def warm_up(self, name: str) -> None:
+        """One short answer."""
+        hello = ChatRequest(name, (Message("user", "hello"),), options=ChatOptions(max_new_tokens=2))
+        answer = await self.accept(hello)
+        events = [event async for event in answer.events]
+        assert isinstance(events[-1], End)
 
     def stop(self) -> None:
         """Ends the step thread; what still runs fails with Unavailable."""
