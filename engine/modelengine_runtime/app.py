@@ -78,12 +78,15 @@ class EngineBackend:
         return sorted(EngineMethod)
 
     async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
-        accepted = await self._engine(request.model).accept(request)
+        engine = self._engine(request.model)
+        accepted = await engine.accept(request)
         renderer = Renderer(
             self._lifecycle.name,
             accepted.prompt_length,
             accepted.seed,
+            accepted.usage,
             accepted.parser,
+            engine.model.spell,
             has_one_call=request.parallel_tool_calls is False,
         )
         return renderer, accepted.events
