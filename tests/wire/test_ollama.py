@@ -13,7 +13,7 @@ import ollama
 import pytest
 
 from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, until
-from fakes import FakeEngine
+from fakes import FakeEngine, Informants
 from modelengine import NameServerClient, errors
 from modelengine.protocol import ResponseFormat
 from modelengine_api import ignored
@@ -197,6 +197,13 @@ def test_a_call_without_a_question_says_that_it_loads_or_unloads(
             **said,
         }
     assert fake.requests == []
+
+
+def test_a_model_that_is_away_can_t_be_loaded_and_is_as_good_as_unloaded(stack: ExitStack) -> None:
+    address = f"127.0.0.1:{stack.enter_context(running(Informants().app(), grace_s=0))}"
+    assert ask(address, "/api/chat", {"model": "broken"}).status == 503
+    unloaded = ask(address, "/api/chat", {"model": "broken", "keep_alive": 0})
+    assert (unloaded.status, json.loads(unloaded.body)["done_reason"]) == (200, "unload")
 
 
 def test_a_full_engine_says_when_to_come_again(address: str, fake: FakeEngine) -> None:
