@@ -127,11 +127,12 @@ def test_what_is_asked_of_the_engine_arrives_there(address: str, fake: FakeEngin
         {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": {"town": "Bonn"}}}]},
         {"role": "tool", "tool_name": "weather", "content": "sun"},
     ]
-    asked = {"messages": messages, "tools": [tool], "format": schema, "think": True, "logprobs": True}
+    asked = {"messages": messages, "tools": [tool], "think": True, "logprobs": True}
     assert ask(address, "/api/chat", chat(**asked, options={"repeat_penalty": 1.5})).status == 200
+    assert ask(address, "/api/chat", chat(format=schema)).status == 200
     request = fake.requests[0]
     assert request.tools == (tool,)
-    assert request.options.response_format == ResponseFormat("json_schema", json_schema=schema)
+    assert fake.requests[1].options.response_format == ResponseFormat("json_schema", json_schema=schema)
     assert (request.options.think, request.options.top_logprobs) == (True, 0)
     assert request.options.repetition_penalty == 1.5
     assert request.messages[1].tool_calls is not None
@@ -158,6 +159,18 @@ def test_a_bad_value_is_refused_before_it_reaches_the_engine(address: str, fake:
     reply = ask(address, path, {**chat(), "prompt": "hi", "options": {"temperature": -1}})
     assert (reply.status, error(reply)) == (400, "options.temperature: must be at least 0, got -1")
     assert ask(address, path, b"{").status == 400
+    assert fake.requests == []
+
+
+def test_what_fields_mean_together_is_looked_at_before_it_reaches_the_engine(address: str, fake: FakeEngine) -> None:
+    for fields, message in (
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name: must be a string"),
+        ({"format": {"x-guidance": {}}}, "format.x-guidance: is not for requests"),
+    ):
+        for stream in (True, False):
+            reply = ask(address, "/api/chat", chat(stream=stream, **fields))
+            assert reply.status == 400
+            assert error(reply).startswith(message)
     assert fake.requests == []
 
 
