@@ -22,12 +22,19 @@ from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
 
+def _fields(word: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"content": word} if isinstance(word, str) else word
+
+
 @dataclass
 class FakeEngine:
-    """An engine without a model: says `words`, counts its requests, and misbehaves on demand."""
+    """An engine without a model: says `words`, counts its requests, and misbehaves on demand.
+
+    A word that is no text is a part's fields: `{"reasoning_content": "hm"}`, `{"tool_calls": [...]}`.
+    """
 
     name: str = "demo"
-    words: Sequence[str] = ("Hello", " ", "world", "!")
+    words: Sequence[str | Mapping[str, Any]] = ("Hello", " ", "world", "!")
     pause_s: float = 0.0
     # Raised instead of an answer, before its first byte.
     refusal: errors.ModelEngineError | None = None
@@ -59,9 +66,10 @@ class FakeEngine:
                     return
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
-                part = ChatChunk(self.name, 3, i + 1, None, word, False, index=i, token_ids=(i,))
+                said: dict[str, Any] = {"content": "", **_fields(word)}
+                part = ChatChunk(self.name, 3, i + 1, None, done=False, index=i, token_ids=(i,), **said)
                 yield wire.encode_line(wire.ok(to_json(part)))
-            last = ChatChunk(self.name, 3, len(self.words), "stop", None, True, index=len(self.words))
+            last = ChatChunk(self.name, 3, len(self.words), self._reason, None, True, index=len(self.words))
             finished = True
             yield wire.encode_line(wire.ok(to_json(last)))
         finally:
@@ -77,7 +85,21 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.aborted += 1
             raise
-        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", "".join(self.words)))
+        said = [_fields(word) for word in self.words]
+        content, thought = ("".join(part.get(name, "") for part in said) for name in ("content", "reasoning_content"))
+        lists = {
+            name: tuple(item for part in said for item in part.get(name, ())) or None
+            for name in ("tool_calls", "logprobs")
+        }
+        return to_json(
+            ChatResponse(
+                self.name, 3, len(self.words), self._reason, content, reasoning_content=thought or None, **lists
+            )
+        )
+
+    @property
+    def _reason(self) -> str:
+        return "tool_calls" if any("tool_calls" in _fields(word) for word in self.words) else "stop"
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)

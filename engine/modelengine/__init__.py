@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ChatRequest,
         ChatResponse,
         Message,
+        ResponseFormat,
         ServerInfo,
         ServerResponse,
     )
@@ -35,6 +36,7 @@ __all__ = [
     "Message",
     "ModelEngineError",
     "NameServerClient",
+    "ResponseFormat",
     "ServerInfo",
     "ServerResponse",
     "Stream",
@@ -52,6 +54,7 @@ _HOMES = {
         "ChatRequest",
         "ChatResponse",
         "Message",
+        "ResponseFormat",
         "ServerInfo",
         "ServerResponse",
     ),
