@@ -1,4 +1,7 @@
-"""The native routes, `POST /engine/<method>`: an engine mounts them over its loop, a front door over its relay."""
+"""The native routes, `POST /engine/<method>` and `GET /models`.
+
+An engine mounts them over its loop, a front door over its relay.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, ClassVar
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
+from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name, to_json
 from modelengine_api import bodies, doors, streaming
 from modelengine_api.backend import Backend
 
@@ -39,7 +42,7 @@ async def read_chat(request: Request) -> ChatRequest:
 
 
 def routes(backend: Backend) -> APIRouter:
-    """The three native routes over this backend."""
+    """The native routes over this backend."""
     router = APIRouter()
 
     @router.post(f"/engine/{EngineMethod.INFERENCE}")
@@ -57,6 +60,11 @@ def routes(backend: Backend) -> APIRouter:
     async def support_methods(request: Request) -> Response:
         methods = await backend.support_methods((await _query.read(request)).model)
         return doors.answer({"support_methods": list(methods)})
+
+    @router.get("/models")
+    async def models() -> Response:
+        """Every name that can be asked for, with why nobody answers to it where that is so."""
+        return doors.answer({"models": [to_json(card) for card in backend.models()]})
 
     return router
 

@@ -8,13 +8,13 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, surface
-from modelengine_gateway import loops, nameserver
+from modelengine_gateway import loops, nameserver, page
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -56,9 +56,14 @@ def create(settings: Settings) -> FrontDoor:
     surface.mount(app, Relay(directory, upstream, Balance()))
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
+    chat_page = page.Page()
+    app.router.routes.extend(chat_page.routes())
 
     @app.get("/")
-    async def what_is_this() -> Response:
+    async def what_is_this(request: Request) -> Response:
+        """The chat page for browsers, a line for all else."""
+        if page.wants_page(request.headers.get("accept", "")):
+            return chat_page.index(request)
         return doors.answer(f"ModelEngine {modelengine.__version__}: a name server and front door to chat models")
 
     @app.get("/health")
