@@ -2,57 +2,56 @@
 
 import { connect } from "./api.js";
 import { chats } from "./chat.js";
-import { composer } from "./composer.js";
 import { title } from "./conversation.js";
-import { apiKey, closeByBackdrop, tune } from "./dialogs.js";
-import { $, announce, button, h, toast } from "./dom.js";
-import { examples } from "./examples.js";
-import { standing } from "./format.js";
+import { apiKey, tune } from "./dialogs.js";
+import { $, announce, button, h, isEnter, on, toast } from "./dom.js";
+import { examples, standing } from "./format.js";
 import { modelsView } from "./models.js";
 import { picker } from "./picker.js";
-import { side, themeButton } from "./side.js";
-import { forgetful, idOf, keepIn } from "./store.js";
+import { side } from "./side.js";
+import { NOWHERE, keepIn } from "./store.js";
 import { transcript } from "./transcript.js";
 
 const REFRESH_MS = 10_000;
-const FULL = "The browser has no room left: this conversation is not kept.";
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 
-const store = keepIn(storage("localStorage"));
-const key = apiKey(storage("localStorage"), storage("sessionStorage"));
+const kept = storage("localStorage");
+const store = keepIn(kept);
+const key = apiKey(kept, storage("sessionStorage"));
 const api = connect(document.baseURI, key.value, key.ask);
 const turns = transcript({ retry: () => chat.retry(), edit: (index, text) => chat.edit(index, text) });
 const chat = chats(api, store, { changed: show, part: turns.update, ended, full });
-const showComposer = composer(send, chat.stop);
 const models = picker(refresh, pick);
 const openTune = tune((fields) => chat.change(fields));
 const toggleModels = modelsView(api, takeModels, (name) => (goTo("#/"), pick(name)));
 const beside = side({ rename: (id, name) => chat.change({ name }, id), remove, save });
-let cards = null;
-let drawn = null;
+let cards;
+let drawn;
 
 function storage(name) {
   try {
-    window[name].getItem("modelengine/theme");
-    return window[name];
+    return window[name] ?? NOWHERE;
   } catch {
-    return forgetful();
+    return NOWHERE;
   }
 }
 
 /** Draws all but what streams; the turns only where they are others than those drawn. */
 function show() {
   const current = chat.current();
-  const isEmpty = !current.turns.length;
-  const shape = `${current.id} ${current.turns.length} ${current.turns.at(-1)?.state === "open"}`;
-  if (shape !== drawn) turns.show(current);
+  const isAnswering = chat.isAnswering();
+  const shape = `${current.id} ${current.turns.length} ${isAnswering}`;
+  if (shape !== drawn) turns.show(current.turns);
   drawn = shape;
-  $("welcome").hidden = !isEmpty;
-  $("chat-view").classList.toggle("answering", chat.isAnswering());
+  $("welcome").hidden = current.turns.length > 0;
+  $("chat-view").classList.toggle("answering", isAnswering);
+  if (document.activeElement === $(isAnswering ? "send" : "stop")) $("entry").focus();
+  $("send").hidden = isAnswering;
+  $("stop").hidden = !isAnswering;
   $("chat-title").textContent = title(current);
   document.title = `${$("chat-view").hidden ? "Models" : title(current)} · ModelEngine`;
   $("tuned").hidden = !current.system.trim() && !Object.keys(current.options).length;
-  showComposer(chat.isAnswering());
-  beside.show(chat.all(), $("chat-view").hidden ? null : current.id, chat.running);
+  beside.show(chat.all(), $("chat-view").hidden ? null : current.id, chat.answering);
   showModel();
 }
 
@@ -62,35 +61,48 @@ function showModel() {
   $("model-dot").className = `dot ${cards ? state : ""}`;
   $("model-name").textContent = model ?? "Pick a model";
   $("model-state").textContent = cards && model ? text : "";
-  if (cards === null || $("welcome").dataset.of === `${model}`) return;
+  if (!cards || $("welcome").dataset.of === `${model}`) return;
   $("welcome").dataset.of = model;
   $("welcome-title").replaceChildren(...(model ? ["Ask ", h("em", {}, model), " something."] : ["No model answers here yet."]));
   $("welcome-text").textContent = model
     ? "The conversation stays in this browser."
-    : "Start an engine with “modelengine up”, or apply a ModelEngine. It appears here once it is known.";
+    : "Start one with “modelengine up”, or apply a ModelEngine.";
   $("examples").replaceChildren(...(model ? examples(model) : []).map((one) => h("li", {}, button(one, () => send(one)))));
 }
 
 function send(text) {
   const { id, model } = chat.current();
-  if (!model) models.open();
-  else {
-    history.replaceState(null, "", `#/chat/${id}`);
-    announce(`${model} is answering`);
-    chat.send(text);
-  }
-  return Boolean(model);
+  if (!model) return models.open();
+  history.replaceState(null, "", `#/chat/${id}`);
+  announce(`${model} is answering`);
+  $("entry").value = "";
+  fit();
+  return chat.send(text);
+}
+
+/** The field is as high as its text. */
+function fit() {
+  const entry = $("entry");
+  $("send").disabled = !entry.value.trim();
+  entry.style.height = "auto";
+  entry.style.height = `${entry.scrollHeight + 2}px`;
+}
+
+function submit(event) {
+  event.preventDefault();
+  const text = $("entry").value.trim();
+  if (text && !chat.isAnswering()) send(text);
 }
 
 function ended(answer) {
   turns.finish(answer);
   const { model, state, text, error } = answer;
   announce({ done: `${model} said: ${text.slice(0, 1500)}`, stopped: "Stopped", failed: `It failed: ${error?.message}` }[state]);
-  if (state === "failed") refresh();
+  if (error) refresh();
 }
 
 function full() {
-  toast(FULL, "Save it as a file", () => save(chat.current().id));
+  toast("The browser has no room left: this conversation is not kept.", "Save it as a file", () => save(chat.current().id));
 }
 
 function pick(name) {
@@ -107,7 +119,7 @@ function remove(id) {
 }
 
 function save(id) {
-  const conversation = chat.find(id);
+  const conversation = id === chat.current().id ? chat.current() : chat.find(id);
   const url = URL.createObjectURL(new Blob([JSON.stringify(conversation, null, 2)], { type: "application/json" }));
   h("a", { href: url, download: `${title(conversation).replace(/[^\p{L}\p{N}]+/gu, "-")}.json` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -123,11 +135,11 @@ async function refresh() {
 }
 
 function takeModels(found) {
-  cards = found;
-  const names = found.filter(({ protocol }) => protocol === "chat").sort((a, b) => b.replicas - a.replicas).map(({ name }) => name);
-  const wanted = names.includes(store.choice("model")) ? store.choice("model") : names[0];
-  if (!chat.current().model && wanted) chat.change({ model: wanted });
-  models.show(found);
+  cards = found.filter(({ protocol }) => protocol === "chat");
+  const wanted = [...cards].sort((a, b) => b.replicas - a.replicas).map(({ name }) => name);
+  const before = store.choice("model");
+  if (!chat.current().model && wanted.length) chat.change({ model: wanted.includes(before) ? before : wanted[0] });
+  models.show(cards);
   showModel();
 }
 
@@ -150,26 +162,32 @@ function route() {
   if (!isModels && matchMedia("(hover: hover)").matches) $("entry").focus();
 }
 
+/** From dark to light and back; until somebody chooses, the system's theme is shown. */
+function theme(isOther) {
+  const { dataset } = document.documentElement;
+  const isDark = (dataset.theme ?? (DARK.matches ? "dark" : "light")) === "dark";
+  $("theme").textContent = isDark === isOther ? "Dark theme" : "Light theme";
+  if (isOther) store.choose("theme", (dataset.theme = isDark ? "light" : "dark"));
+}
+
 addEventListener("hashchange", route);
 addEventListener("pagehide", chat.keepAll);
-// Another tab changed a conversation.
-addEventListener("storage", ({ key: changed }) => {
-  const id = idOf(changed);
-  if (!id || chat.running.has(id)) return;
-  if (id === chat.current().id) (chat.reload(), (drawn = null));
-  show();
-});
 addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") (event.preventDefault(), models.open(chat.current().model));
+  if ((event.ctrlKey || event.metaKey) && event.key === "k") (event.preventDefault(), models.open(chat.current().model));
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) chat.stop();
 });
-$("model-button").addEventListener("click", () => models.open(chat.current().model));
-$("tune-button").addEventListener("click", () => openTune(chat.current()));
-$("key-button").addEventListener("click", () => key.ask());
-$("to-new").addEventListener("click", (event) => (event.preventDefault(), goTo("#/")));
-document.querySelectorAll("dialog").forEach(closeByBackdrop);
+on("composer", "submit", submit);
+on("entry", "input", fit);
+on("entry", "keydown", (event) => isEnter(event) && submit(event));
+on("stop", "click", chat.stop);
+on("model-button", "click", () => models.open(chat.current().model));
+on("tune-button", "click", () => openTune(chat.current()));
+on("key-button", "click", () => key.ask());
+on("to-new", "click", (event) => (event.preventDefault(), goTo("#/")));
+on("theme", "click", () => theme(true));
 
-themeButton(store);
+theme(false);
 route();
+fit();
 refresh();
 setInterval(() => document.hidden || refresh(), REFRESH_MS);

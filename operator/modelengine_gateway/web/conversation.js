@@ -1,43 +1,32 @@
 // A conversation as data, and what can happen to it. Pure: each function returns a new conversation or answer.
 //
-// {id, name, model, system, options, turns, created, updated}; a turn is a question {role: "user", text} or an answer
-// {role: "assistant", model, text, thoughts, calls, state, reason, error, measured}, whose state is "open" while parts
-// come, then "done", "stopped" by the reader or "failed" with {code, message, retryAfter}.
+// {id, name, model, system, options, turns, updated}; a turn is a question {role: "user", text} or an answer {role:
+// "assistant", model, text, thoughts, calls, state, ...}, whose state is "open" while parts come, then "done", "stopped"
+// by the reader or "failed", with an error.
 
-export const fresh = (id, model, now) => ({
-  id, name: "", model, system: "", options: {}, turns: [], created: now, updated: now,
-});
+export const fresh = (id, model) => ({ id, name: "", model, system: "", options: {}, turns: [], updated: 0 });
 
 /** The name that was given, else the beginning of the first question. */
 export function title({ name, turns }) {
-  const first = [...(turns.find((turn) => turn.role === "user")?.text.trim().replace(/\s+/g, " ") ?? "")];
+  const first = [...(turns[0]?.text.trim().replace(/\s+/g, " ") ?? "")];
   return name || (first.length > 60 ? `${first.slice(0, 59).join("")}…` : first.join("")) || "New chat";
 }
 
-/** Adds a question and the open answer to it. */
-export function ask(conversation, text, now) {
-  return reply({ ...conversation, turns: [...conversation.turns, { role: "user", text }] }, now);
-}
-
-export function reply(conversation, now) {
-  const answer = { role: "assistant", model: conversation.model, text: "", thoughts: "", calls: [], state: "open" };
-  return { ...conversation, turns: [...conversation.turns, answer], updated: now };
-}
-
 /** All before turn number `index`, from where an edited question or another try goes on. */
-export function rewind(conversation, index) {
-  return { ...conversation, turns: conversation.turns.slice(0, index) };
-}
+export const rewind = (conversation, index) => ({ ...conversation, turns: conversation.turns.slice(0, index) });
+
+export const ask = (conversation, text) => reply(add(conversation, { role: "user", text }));
+
+/** Adds an open answer to the last question. */
+export const reply = (conversation) =>
+  add(conversation, { role: "assistant", model: conversation.model, text: "", thoughts: "", calls: [], state: "open" });
+
+const add = (conversation, turn) => ({ ...conversation, turns: [...conversation.turns, turn], updated: Date.now() });
 
 /** The answer with one more part of its stream. */
-export function takePart(answer, part) {
-  return {
-    ...answer,
-    text: answer.text + (part.content ?? ""),
-    thoughts: answer.thoughts + (part.reasoning_content ?? ""),
-    calls: [...answer.calls, ...(part.tool_calls ?? [])],
-    ...(part.done && { state: "done", reason: part.finish_reason }),
-  };
+export function takePart(answer, { content, reasoning_content: thought, tool_calls: calls, done, finish_reason: reason }) {
+  const [text, thoughts] = [answer.text + (content ?? ""), answer.thoughts + (thought ?? "")];
+  return { ...answer, text, thoughts, calls: [...answer.calls, ...(calls ?? [])], ...(done && { state: "done", reason }) };
 }
 
 export const stopped = (answer) => ({ ...answer, state: "stopped" });
@@ -52,16 +41,13 @@ export function measured(answer, { sentAt, firstAt, lastAt, tokens }) {
   return { ...answer, measured: { firstAfter: (firstAt - sentAt) / 1000, tokens, rate } };
 }
 
-export function replaceLast(conversation, answer, now = conversation.updated) {
-  return { ...conversation, turns: [...conversation.turns.slice(0, -1), answer], updated: now };
-}
+export const replaceLast = (conversation, answer) => add(rewind(conversation, -1), answer);
 
 /** As a page finds it that was not there to see its end: what was open can't go on. */
 export function settled(conversation) {
   const last = conversation.turns.at(-1);
-  if (last?.state !== "open") return conversation;
   const error = { code: "page_closed", message: "The page was closed before the answer ended." };
-  return replaceLast(conversation, failed(last, error));
+  return last?.state === "open" ? replaceLast(conversation, failed(last, error)) : conversation;
 }
 
 /** The request that the open answer is to come from. Two questions in a row become one: models expect turns. */

@@ -1,13 +1,9 @@
 // The dialogs but the picker: instructions and options of a conversation, and the API key.
 
-import { $ } from "./dom.js";
+import { $, on } from "./dom.js";
 
 const NUMBERS = ["temperature", "top_p", "max_new_tokens", "seed"];
 const KEY = "modelengine/key";
-
-export function closeByBackdrop(dialog) {
-  dialog.addEventListener("pointerdown", (event) => event.target === dialog && dialog.close());
-}
 
 /** `onChange({system, options})` hears what stands in the fields, once the dialog closes. */
 export function tune(onChange) {
@@ -16,10 +12,11 @@ export function tune(onChange) {
     for (const name of NUMBERS) $(name).value = options[name] ?? "";
   }
 
-  $("reset").addEventListener("click", () => fill({ system: "", options: {} }));
-  $("tune").addEventListener("close", () => {
-    const given = NUMBERS.filter((name) => $(name).value !== "" && $(name).validity.valid);
-    onChange({ system: $("system").value, options: Object.fromEntries(given.map((name) => [name, $(name).valueAsNumber])) });
+  on("reset", "click", () => fill({ system: "", options: {} }));
+  on("tune", "close", () => {
+    const given = NUMBERS.map($).filter((field) => field.value !== "" && field.validity.valid);
+    const options = Object.fromEntries(given.map(({ id, valueAsNumber }) => [id, valueAsNumber]));
+    onChange({ system: $("system").value, options });
   });
   return (conversation) => (fill(conversation), $("tune").showModal());
 }
@@ -29,14 +26,12 @@ export function apiKey(kept, passing) {
   let resolve = () => {};
   const value = () => passing.getItem(KEY) ?? kept.getItem(KEY);
 
-  $("key").addEventListener("close", () => {
+  on("key", "close", () => {
     const isGiven = $("key").returnValue === "use";
-    if (isGiven) {
-      const key = $("key-field").value.trim();
-      for (const storage of [kept, passing]) storage.removeItem(KEY);
-      if (key) ($("key-keep").checked ? kept : passing).setItem(KEY, key);
-    }
-    resolve(isGiven && value() !== null);
+    const key = $("key-field").value.trim();
+    if (isGiven) for (const storage of [kept, passing]) storage.removeItem(KEY);
+    if (isGiven && key) ($("key-keep").checked ? kept : passing).setItem(KEY, key);
+    resolve(isGiven && key !== "");
   });
 
   return {

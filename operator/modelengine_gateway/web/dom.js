@@ -2,14 +2,16 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** `h("p.note", {title: "…", onclick}, children)`: what is null or false is left out, of attributes and of children. */
+export const on = (id, event, does) => $(id).addEventListener(event, does);
+
+/** `h("p.note", {title: "…", onclick}, children)`; what is null or false is left out. */
 export function h(what, attributes, ...children) {
   const [tag, ...classes] = what.split(".");
   const node = document.createElement(tag);
   node.className = classes.join(" ");
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== false) node.setAttribute(name, value);
+    else if (value !== null) node.setAttribute(name, value);
   }
   node.append(...children.flat().filter((child) => child !== null && child !== false));
   return node;
@@ -50,11 +52,9 @@ async function copy(text) {
 }
 
 /** Says it to those who listen instead of looking. */
-export function announce(text) {
-  $("said").textContent = text;
-}
+export const announce = (text) => ($("said").textContent = text);
 
-let hiding = 0;
+let hiding;
 
 /** A line at the bottom for some seconds, with one deed that it offers. */
 export function toast(text, deed, does) {
@@ -64,3 +64,6 @@ export function toast(text, deed, does) {
   clearTimeout(hiding);
   hiding = setTimeout(hide, 8000);
 }
+
+/** Whether a key means that what was typed is complete; not while a Chinese or Japanese word is being chosen. */
+export const isEnter = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing;

@@ -4,14 +4,7 @@ export const seconds = (value) => `${value < 1 ? value.toFixed(2) : value < 10 ?
 
 export const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
 
-export const short = (number) =>
-  number >= 1e9 ? `${(number / 1e9).toFixed(1)} B` : number >= 1e6 ? `${(number / 1e6).toFixed(1)} M` : number.toLocaleString("en");
-
-export function uptime(value) {
-  const minutes = Math.floor(value / 60);
-  if (minutes < 60) return minutes < 1 ? `${Math.floor(value)} s` : `${minutes} min`;
-  return minutes < 1440 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : count(Math.floor(minutes / 1440), "day");
-}
+export const short = (number) => number.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
 
 /** The lines beside an answer, in the order of what people ask first. */
 export function measurement({ rate, firstAfter, tokens }) {
@@ -30,8 +23,13 @@ export const address = ({ host, port }) => `${host.includes(":") ? `[${host}]` :
 
 /** Lines about the replicas that came and went between two snapshots of the registry. */
 export function changes(before, after) {
-  const named = (list) => list.map((one) => `${one.name} at ${address(one)}`);
-  const [old, now] = [named(before), named(after)];
-  const gone = old.filter((one) => !now.includes(one)).map((one) => `${one} is gone`);
-  return [...gone, ...now.filter((one) => !old.includes(one)).map((one) => `${one} is listed`)];
+  const [old, now] = [before, after].map((list) => list.map((one) => `${one.name} at ${address(one)}`));
+  const less = (these, those, word) => these.filter((one) => !those.includes(one)).map((one) => `${one} ${word}`);
+  return [...less(old, now, "is gone"), ...less(now, old, "is listed")];
 }
+
+/** What an empty conversation offers to try. The demo model is a toy that knows a few things. */
+export const examples = (model) =>
+  model === "demo"
+    ? ["What is ModelEngine?", "Show me the 7 times table", "What is 27 + 45?", "Count from 1 to 50.", "介绍一下你自己。"]
+    : ["Explain how a hash table works, with a short example in Python.", "Compare TCP and UDP in a table."];

@@ -1,23 +1,22 @@
 // The second view: every model with its load, and the registry as it changes. It asks only while somebody looks.
 
 import { $, button, h } from "./dom.js";
-import { address, changes, count, short, standing, uptime } from "./format.js";
+import { address, changes, count, short, standing } from "./format.js";
 
 const POLL_MS = 3000;
 const SHOWN_CHANGES = 50;
 
-/** `onModels(cards)` hears of each look; `onPick(name)` of the wish to chat. */
+/** `onModels(cards)` hears of each look; `onPick(name)` of the wish to chat. Returns what begins and ends the looking. */
 export function modelsView(api, onModels, onPick) {
   const rows = new Map();
   // Those in sight: only they are asked for their load.
   const seen = new Set();
   const observer = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.dataset.name);
+    for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
   });
   let looking = new AbortController();
-  let listed = null;
+  let listed;
 
-  /** Begins to look, or ends, as the view and the tab are in sight or not. */
   function toggle() {
     looking.abort();
     looking = new AbortController();
@@ -29,25 +28,24 @@ export function modelsView(api, onModels, onPick) {
   async function poll() {
     const [cards, server] = await Promise.all([api.models(), api.nameServer()]);
     onModels(cards);
-    $("server").textContent =
-      `${server.name} ${server.version}, names ${server.kind}, up ${uptime(server.uptime_s)}. ` +
-      (cards.length ? "" : "Nothing is served yet: start an engine, or apply a ModelEngine.");
+    const nothing = cards.length ? "" : " Nothing is served yet.";
+    $("server").textContent = `${server.name} ${server.version}, names ${server.kind}.${nothing}`;
     $("models").replaceChildren(...cards.map(place));
-    const asked = cards.filter(({ name, replicas }) => replicas && seen.has(name));
+    const asked = cards.filter(({ name, replicas }) => replicas && seen.has(`model ${name}`));
     await Promise.all(asked.map((card) => api.info(card.name).then((info) => rows.get(card.name).load(info, card), () => {})));
   }
 
   function place(card) {
-    if (!rows.has(card.name)) rows.set(card.name, row(card.name, onPick));
-    const { node, show } = rows.get(card.name);
-    show(card);
-    observer.observe(node);
-    return node;
+    const one = rows.get(card.name) ?? row(card.name, onPick);
+    rows.set(card.name, one);
+    one.show(card);
+    observer.observe(one.node);
+    return one.node;
   }
 
   async function watch(signal) {
     for await (const { services, revision } of api.watch(signal)) {
-      $("registry-line").replaceChildren(h("span.dot.ready"), `Live. Revision ${revision}, ${count(services.length, "replica")}.`);
+      $("registry-line").replaceChildren(h("span.dot.ready"), ` Live: revision ${revision}, ${count(services.length, "replica")}`);
       const cells = services.map((one) => [one.name, one.protocol, address(one)].map((text) => h("td", {}, text)));
       $("registry").replaceChildren(...cells.map((row) => h("tr", {}, row)));
       const now = new Date().toLocaleTimeString("en-GB");
@@ -70,41 +68,34 @@ async function again(deed, line, signal) {
 }
 
 function row(name, onPick) {
-  const [dot, why, facts, load] = ["span", "p.why", "p.facts", "dl"].map((what) => h(what));
-  const chat = button("Chat", () => onPick(name));
-  chat.setAttribute("aria-label", `Chat with ${name}`);
+  const [dot, why, facts, load] = ["span", "p.why", "p.why", "dl"].map((what) => h(what));
+  const chat = h("button", { type: "button", "aria-label": `Chat with ${name}`, onclick: () => onPick(name) }, "Chat");
   return {
-    node: h("li", { "data-name": name }, h("div.head", {}, h("h3", {}, dot, name), why, facts), load, chat),
-    show(card) {
+    node: h("li", { id: `model ${name}` }, h("div", {}, h("h2", {}, dot, name), why, facts), load, chat),
+    show({ protocol, ...card }) {
       const { state, text } = standing(card);
       dot.className = `dot ${state}`;
-      why.textContent = card.protocol === "chat" ? text : `${text}; speaks ${card.protocol}`;
-      chat.hidden = card.protocol !== "chat";
+      chat.hidden = protocol !== "chat";
+      why.textContent = chat.hidden ? `${text}; speaks ${protocol}` : text;
       if (!card.replicas) (facts.replaceChildren(), load.replaceChildren());
     },
     /** Facts and load, as one replica tells them. */
-    load(info, { replicas }) {
+    load({ parameters, context_length: context, dtype, device, load: told }, { replicas }) {
       const known = [
-        info.parameters && `${short(info.parameters)} parameters`,
-        info.context_length && `context ${short(info.context_length)}`,
-        info.dtype && `${info.dtype} on ${info.device}`,
-        info.load && replicas > 1 && "load of one replica",
+        parameters && `${short(parameters)} parameters`,
+        context && `context ${short(context)}`,
+        dtype && `${dtype} on ${device}`,
+        told && replicas > 1 && "load of one replica",
       ];
       facts.textContent = known.filter(Boolean).join(", ");
-      const pair = ([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value));
-      load.replaceChildren(...loadOf(info.load ?? {}).map(pair));
+      const pairs = loadOf(told ?? {}).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)));
+      load.replaceChildren(...pairs);
     },
   };
 }
 
-function loadOf({ running, waiting, blocks_used, blocks_total, hit_tokens, prompt_tokens, finished }) {
-  const share = (part, whole) => whole > 0 && `${Math.round((100 * part) / whole)} %`;
-  const all = [
-    ["answering", running],
-    ["waiting", waiting],
-    ["cache full", share(blocks_used, blocks_total)],
-    ["prompt reused", share(hit_tokens, prompt_tokens)],
-    ["answered", finished],
-  ];
-  return all.filter(([, value]) => value !== undefined && value !== false);
+function loadOf({ running, waiting, blocks_used: used, blocks_total: total, hit_tokens: hit, prompt_tokens: prompt, finished }) {
+  const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : undefined);
+  const all = { answering: running, waiting, "cache full": share(used, total), "prompt reused": share(hit, prompt), answered: finished };
+  return Object.entries(all).filter(([, value]) => value !== undefined);
 }

@@ -10,8 +10,8 @@ export function prose() {
 
   function show(text) {
     if (text === shown) return;
-    const hasGrown = last !== null && text.startsWith(shown);
-    const found = parse(text, hasGrown ? last.start : 0);
+    const hasGrown = last && text.startsWith(shown);
+    const found = parse(text, hasGrown ? last.line : 0);
     if (hasGrown && found.length === 1 && last.type === "code" && found[0].type === "code") {
       // The same node, so that a long line stays scrolled to where it is read.
       fill(node.lastChild, found[0]);
@@ -21,7 +21,7 @@ export function prose() {
       node.append(...found.map(block));
     }
     shown = text;
-    last = found.at(-1) ?? null;
+    last = found.at(-1);
   }
 
   return { node, show };

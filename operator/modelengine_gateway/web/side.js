@@ -1,21 +1,21 @@
-// The list of conversations beside the chat, the drawer that it is on a narrow screen, and the theme.
+// The list of conversations beside the chat, and the drawer that it is on a narrow screen.
 
 import { title } from "./conversation.js";
-import { $, h, iconButton } from "./dom.js";
+import { $, h, iconButton, on } from "./dom.js";
 
 const NARROW = matchMedia("(max-width: 860px)");
-const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 /** `does` is what the buttons of a conversation do: {rename(id, name), remove(id), save(id)}. */
 export function side(does) {
   function toggle(isOpen) {
-    const wasOpen = document.body.classList.toggle("with-drawer", isOpen) !== isOpen || !$("scrim").hidden;
-    $("side").inert = NARROW.matches && !isOpen;
-    $("stage").inert = NARROW.matches && isOpen;
+    const wasOpen = !$("scrim").hidden;
+    document.body.classList.toggle("with-drawer", isOpen);
     $("scrim").hidden = !isOpen;
+    $("side").inert = NARROW.matches && !isOpen;
+    $("stage").inert = isOpen;
     $("open-side").setAttribute("aria-expanded", isOpen);
     if (isOpen) $("close-side").focus();
-    else if (wasOpen && NARROW.matches) $("open-side").focus();
+    else if (wasOpen) $("open-side").focus();
   }
 
   function item(conversation, currentId, running) {
@@ -44,34 +44,20 @@ export function side(does) {
     field.select();
   }
 
-  $("open-side").addEventListener("click", () => toggle(true));
-  $("close-side").addEventListener("click", () => toggle(false));
-  $("scrim").addEventListener("click", () => toggle(false));
-  $("side").addEventListener("keydown", (event) => event.key === "Escape" && NARROW.matches && toggle(false));
+  on("open-side", "click", () => toggle(true));
+  for (const id of ["close-side", "scrim"]) on(id, "click", () => toggle(false));
+  on("side", "keydown", (event) => event.key === "Escape" && toggle(false));
   NARROW.addEventListener("change", () => toggle(false));
   toggle(false);
 
   return {
     /** After somebody went elsewhere by it, a drawer is in the way. */
-    leave: () => $("scrim").hidden || toggle(false),
+    leave: () => toggle(false),
     show(conversations, currentId, running) {
       // Drawn anew, it would take away the field that somebody is typing in.
-      if ($("conversations").querySelector("input") === document.activeElement && document.activeElement) return;
+      if ($("conversations").querySelector("input:focus")) return;
       $("none-kept").hidden = conversations.length > 0;
       $("conversations").replaceChildren(...conversations.map((one) => item(one, currentId, running)));
     },
   };
-}
-
-/** Goes from dark to light and back; until somebody does, the system's theme is shown. */
-export function themeButton(store) {
-  const root = document.documentElement;
-  const other = () => ((root.dataset.theme ?? (DARK.matches ? "dark" : "light")) === "dark" ? "light" : "dark");
-  const say = () => ($("theme").textContent = other() === "dark" ? "Dark theme" : "Light theme");
-  $("theme").addEventListener("click", () => {
-    store.choose("theme", (root.dataset.theme = other()));
-    say();
-  });
-  DARK.addEventListener("change", say);
-  say();
 }

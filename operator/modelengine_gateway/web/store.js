@@ -3,52 +3,39 @@
 const PREFIX = "modelengine/";
 const CONVERSATION = `${PREFIX}conversation/`;
 
-/** The id of the conversation under this key of the storage; null where it is another thing's. */
-export const idOf = (key) => (key?.startsWith(CONVERSATION) ? key.slice(CONVERSATION.length) : null);
-
 export function keepIn(storage) {
-  const read = (id) => {
+  function read(key) {
     try {
-      const found = JSON.parse(storage.getItem(CONVERSATION + id));
-      return found?.id === id && Array.isArray(found.turns) ? found : null;
+      const found = JSON.parse(storage.getItem(key));
+      return key === CONVERSATION + found.id && Array.isArray(found.turns) ? found : null;
     } catch {
       return null;
     }
-  };
-  /** False where the browser has no room left; what it kept before stays. */
-  const write = (key, value) => {
+  }
+
+  function write(key, value) {
     try {
       storage.setItem(key, value);
       return true;
     } catch {
       return false;
     }
-  };
+  }
+
   return {
-    read,
+    read: (id) => read(CONVERSATION + id),
+    /** False where the browser has no room left; what it kept before stays. */
     save: (conversation) => write(CONVERSATION + conversation.id, JSON.stringify(conversation)),
     remove: (id) => storage.removeItem(CONVERSATION + id),
     /** Every conversation that can be read, the one that changed last first. */
     all() {
-      const ids = Array.from({ length: storage.length }, (_, i) => idOf(storage.key(i)));
-      return ids.filter(Boolean).map(read).filter(Boolean).sort((a, b) => b.updated - a.updated);
+      const found = Array.from({ length: storage.length }, (_, i) => read(storage.key(i)));
+      return found.filter(Boolean).sort((a, b) => b.updated - a.updated);
     },
     choice: (name) => storage.getItem(PREFIX + name),
-    /** Null forgets it. */
-    choose: (name, value) => (value === null ? storage.removeItem(PREFIX + name) : write(PREFIX + name, value)),
+    choose: (name, value) => write(PREFIX + name, value),
   };
 }
 
-/** Stands in where a browser lets a page keep nothing: all of it ends with the page. */
-export function forgetful() {
-  const kept = new Map();
-  return {
-    get length() {
-      return kept.size;
-    },
-    key: (i) => [...kept.keys()][i] ?? null,
-    getItem: (key) => kept.get(key) ?? null,
-    setItem: (key, value) => void kept.set(key, value),
-    removeItem: (key) => void kept.delete(key),
-  };
-}
+/** Stands in where a browser lets a page keep nothing. */
+export const NOWHERE = { length: 0, getItem: () => null, setItem() {}, removeItem() {} };

@@ -1,6 +1,6 @@
 // Shows the turns of one conversation, and keeps the end in sight while somebody reads there.
 
-import { $, button, copyButton, h, iconButton } from "./dom.js";
+import { $, button, copyButton, h, iconButton, isEnter, on } from "./dom.js";
 import { measurement, seconds } from "./format.js";
 import { prose } from "./prose.js";
 
@@ -10,16 +10,14 @@ const NEAR_PX = 60;
 /** `does` is what its buttons do: {retry(), edit(index, text)}. */
 export function transcript(does) {
   const scroller = $("scroll");
-  let last = null;
+  let last;
   let pending = null;
   let isFollowing = true;
 
   const follow = () => isFollowing && (scroller.scrollTop = scroller.scrollHeight);
   const setFollowing = (is) => ($("latest").hidden = isFollowing = is);
-  scroller.addEventListener("scroll", () => {
-    setFollowing(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_PX);
-  });
-  $("latest").addEventListener("click", () => (setFollowing(true), follow(), scroller.focus()));
+  on("scroll", "scroll", () => setFollowing(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_PX));
+  on("latest", "click", () => (setFollowing(true), follow(), scroller.focus()));
   new ResizeObserver(follow).observe($("transcript"));
 
   function draw() {
@@ -28,11 +26,11 @@ export function transcript(does) {
   }
 
   return {
-    show({ turns }) {
-      pending = null;
+    show(turns) {
       const views = turns.map((turn, i) => (turn.role === "user" ? question(turn, i, does) : answer(turn, does)));
+      pending = null;
       last = views.at(-1);
-      $("transcript").replaceChildren(...views.map((view) => view.node));
+      $("transcript").replaceChildren(...views.map(({ node }) => node));
       setFollowing(true);
       follow();
     },
@@ -60,7 +58,7 @@ function question({ text }, index, does) {
     field.value = text;
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) (event.preventDefault(), send());
+      if (isEnter(event)) (event.preventDefault(), send());
     });
     const note = h("span.note", {}, "What follows is asked anew.");
     said.replaceChildren(field, h("div.choices", {}, note, button("Cancel", close), button("Send again", send, "button.primary")));
@@ -73,9 +71,8 @@ function question({ text }, index, does) {
 /** Thoughts, text, tool calls, what went wrong, and how fast it came. */
 function answer(turn, does) {
   const [text, thoughts] = [prose(), prose()];
-  const summary = h("summary");
+  const [summary, calls, end, measure] = ["summary", "div", "div", "p.measure"].map((what) => h(what));
   const details = h("details.thoughts", {}, summary, thoughts.node);
-  const [calls, end, measure] = ["div.calls", "div.end", "p.measure"].map((what) => h(what));
   const said = h("div.said", {}, details, text.node, calls, end);
   const node = h("article.turn.answer", {}, h("header", {}, h("h2.who", {}, turn.model), measure), said);
 
@@ -99,15 +96,14 @@ function answer(turn, does) {
 const waiting = ({ text, thoughts }) => (text || thoughts ? [] : [h("p.waiting", {}, "Waiting for the first word")]);
 
 function ended(turn, does) {
-  const retry = iconButton("retry", "Answer again", does.retry);
-  const deeds = h("div.deeds", {}, retry, turn.text ? copyButton(() => turn.text, "Copy this answer") : null);
-  const note = noteOn(turn);
-  return [...(note ? [h("p.note", {}, note)] : []), ...(turn.error ? [failure(turn.error, does)] : []), deeds];
+  const copy = turn.text ? copyButton(() => turn.text, "Copy this answer") : null;
+  const deeds = h("div.deeds", {}, iconButton("retry", "Answer again", does.retry), copy);
+  return [h("p.note", {}, noteOn(turn)), ...(turn.error ? [failure(turn.error, does)] : []), deeds];
 }
 
 function noteOn({ state, reason, text, thoughts, calls }) {
   if (state === "stopped") return "You stopped this answer.";
-  if (reason === "length") return "Cut off here: at the longest answer asked for, or at the end of the model’s context.";
+  if (reason === "length") return "Cut off: at the longest answer asked for, or at the end of the context.";
   return state === "done" && !text && !thoughts && !calls.length ? "The model said nothing." : null;
 }
 
@@ -125,6 +121,6 @@ function pretty(given) {
   try {
     return JSON.stringify(typeof given === "string" ? JSON.parse(given) : given, null, 2) ?? "";
   } catch {
-    return String(given);
+    return given;
   }
 }
