@@ -24,10 +24,13 @@ from modelengine_runtime.sequence import ChatSequence
 
 @dataclass
 class FakeEngine:
-    """An engine without a model: says `words`, counts its requests, and misbehaves on demand."""
+    """An engine without a model: says `words`, counts its requests, and misbehaves on demand.
+
+    A word that is a mapping has the fields of its part: what is thought, or a call of a tool.
+    """
 
     name: str = "demo"
-    words: Sequence[str] = ("Hello", " ", "world", "!")
+    words: Sequence[str | Mapping[str, Any]] = ("Hello", " ", "world", "!")
     pause_s: float = 0.0
     # Raised instead of an answer, before its first byte.
     refusal: errors.ModelEngineError | None = None
@@ -59,7 +62,8 @@ class FakeEngine:
                     return
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
-                part = ChatChunk(self.name, 3, i + 1, None, word, False, index=i, token_ids=(i,))
+                said = {"content": word} if isinstance(word, str) else {"content": "", **word}
+                part = ChatChunk(self.name, 3, i + 1, None, done=False, index=i, token_ids=(i,), **said)
                 yield wire.encode_line(wire.ok(to_json(part)))
             last = ChatChunk(self.name, 3, len(self.words), "stop", None, True, index=len(self.words))
             finished = True
@@ -77,7 +81,8 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.aborted += 1
             raise
-        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", "".join(self.words)))
+        text = "".join(word for word in self.words if isinstance(word, str))
+        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", text))
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)

@@ -171,7 +171,7 @@ function theme(isOther) {
 }
 
 addEventListener("hashchange", route);
-addEventListener("pagehide", chat.keepAll);
+addEventListener("pagehide", chat.leave);
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "k") (event.preventDefault(), models.open(chat.current().model));
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) chat.stop();

@@ -31,6 +31,7 @@ export function chats(api, store, hears) {
     const clock = { sentAt: performance.now(), firstAt: 0, lastAt: 0, tokens: 0 };
     try {
       for await (const part of api.chat(conversations.request(asked), stop.signal)) {
+        if (!open.has(id)) break;
         clock.lastAt = performance.now();
         clock.firstAt ||= clock.lastAt;
         clock.tokens = part.response_length ?? clock.tokens;
@@ -47,7 +48,7 @@ export function chats(api, store, hears) {
   function finish(id, said) {
     const asked = open.get(id);
     open.delete(id);
-    // It was deleted meanwhile.
+    // It was deleted meanwhile, or the page is going away.
     if (!asked) return;
     const ended = conversations.replaceLast(asked, said);
     put(ended);
@@ -89,8 +90,8 @@ export function chats(api, store, hears) {
       return removed;
     },
     restore: (removed) => (keep(removed), hears.changed()),
-    /** The page goes away: keeps what has come. */
-    keepAll: () => open.forEach(keep),
+    /** The page goes away: keeps what has come, and not how it ends. */
+    leave: () => (open.forEach(keep), open.clear()),
   };
 }
 

@@ -37,6 +37,7 @@ export function modelsView(api, onModels, onPick) {
 
   function place(card) {
     const one = rows.get(card.name) ?? row(card.name, onPick);
+    if (!rows.has(card.name)) seen.add(one.node.id);
     rows.set(card.name, one);
     one.show(card);
     observer.observe(one.node);

@@ -60,7 +60,7 @@ function question({ text }, index, does) {
       if (event.key === "Escape") close();
       if (isEnter(event)) (event.preventDefault(), send());
     });
-    const note = h("span.note", {}, "What follows is asked anew.");
+    const note = h("span.note", {}, "What follows goes.");
     said.replaceChildren(field, h("div.choices", {}, note, button("Cancel", close), button("Send again", send, "button.primary")));
     field.focus();
   }
@@ -98,7 +98,8 @@ const waiting = ({ text, thoughts }) => (text || thoughts ? [] : [h("p.waiting",
 function ended(turn, does) {
   const copy = turn.text ? copyButton(() => turn.text, "Copy this answer") : null;
   const deeds = h("div.deeds", {}, iconButton("retry", "Answer again", does.retry), copy);
-  return [h("p.note", {}, noteOn(turn)), ...(turn.error ? [failure(turn.error, does)] : []), deeds];
+  const note = noteOn(turn);
+  return [note && h("p.note", {}, note), turn.error && failure(turn.error, does), deeds].filter(Boolean);
 }
 
 function noteOn({ state, reason, text, thoughts, calls }) {
