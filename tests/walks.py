@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
+# No sandbox, for root; no GPU; and nothing of what a browser asks of the network by itself.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).fill(text)

@@ -1,7 +1,8 @@
 """The chat page at `/` and the files that it is made of, as they are sent to browsers.
 
 Plain files in `web/`, read once at the start: nothing builds them, and nothing on the page comes from anywhere else.
-Browsers get them without comments and indents, which are for who reads them here. The page speaks the native protocol with the front door like any other client.
+Browsers get them without comments and indents, which are for who reads them here. The page speaks the native protocol
+with the front door like any other client.
 """
 
 from __future__ import annotations

@@ -17,19 +17,11 @@ from modelengine.protocol import ServerInfo
 from modelengine_gateway import app
 from modelengine_gateway.settings import Settings
 from servers import running
+from walks import FLAGS
 
 # A fake is registered once and stays for the whole test.
 LONG_LEASE_S = 3600.0
 WAIT_MS = 10_000
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 Serve = Callable[..., str]
 Visit = Callable[..., Page]

@@ -1,22 +1,19 @@
-"""The chat page as a person uses it, in a real Chromium, over a real front door and engines that do as they are told."""
+"""The chat page as a person uses it, in a real Chromium, over a real front door and engines that do as told."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from callers import engine_process, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, errors
 from modelengine.protocol import ServerInfo
-from modelengine_gateway import app
-from modelengine_gateway.configmaps import ConfigMaps, OnRegistry
-from servers import running
+from played_cluster import open_front_door
 from walks import answers, ask, choose, ended
 
 Serve = Callable[..., str]
@@ -29,6 +26,10 @@ LONG = [f"word{i} " for i in range(2000)]
 def contents(fake: FakeEngine, number: int = -1) -> list[tuple[str, str | None]]:
     """What the engine was sent, as (role, content)."""
     return [(message.role, message.content) for message in fake.requests[number].messages]
+
+
+def scroller(page: Page, what: str) -> float:
+    return float(page.locator("#scroll").evaluate(f"node => node.{what}"))
 
 
 def test_a_question_is_answered_part_by_part_and_says_how_fast(serve: Serve, visit: Visit) -> None:
@@ -174,7 +175,7 @@ def test_a_refusal_says_why_and_when_to_come_again(serve: Serve, visit: Visit) -
     expect(failure).to_contain_text("It may work again in 7.0 s.")
 
 
-def test_a_front_door_that_is_gone_is_said(serve: Serve, visit: Visit, stack: Any) -> None:
+def test_a_front_door_that_is_gone_is_said(serve: Serve, visit: Visit, stack: ExitStack) -> None:
     page = visit(serve(FakeEngine()))
     expect(page.locator("#model-state")).to_have_text("ready, 1 replica")
     stack.close()
@@ -204,7 +205,8 @@ def test_what_a_model_says_stays_text_whatever_it_is(serve: Serve, visit: Visit)
 
 
 def test_markdown_is_shown_as_what_it_means(serve: Serve, visit: Visit) -> None:
-    text = "# Title\n\nSome **bold** and [a link](https://a.example/).\n\n1. one\n2. two\n\n```py\nx = 1\n```\n\n|a|b|\n|-|-|\n|1|2|\n"
+    text = "# Title\n\nSome **bold** and [a link](https://a.example/).\n\n1. one\n2. two\n\n"
+    text += "```py\nx = 1\n```\n\n|a|b|\n|-|-|\n|1|2|\n"
     page = visit(serve(FakeEngine(words=[*text])))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page, "Show me.")
@@ -320,14 +322,12 @@ def test_a_reader_who_scrolls_up_stays_there_and_can_jump_to_the_latest(serve: S
     page.locator("#scroll").hover()
     page.mouse.wheel(0, -400)
     expect(page.get_by_role("button", name="Latest")).to_be_visible()
-    at = page.evaluate("document.getElementById('scroll').scrollTop")
+    at = scroller(page, "scrollTop")
     expect(answers(page).last).to_contain_text("line 90")
-    assert page.evaluate("document.getElementById('scroll').scrollTop") == at
+    assert scroller(page, "scrollTop") == at
     page.get_by_role("button", name="Latest").click()
     ended(page)
-    assert (
-        page.evaluate("const s = document.getElementById('scroll'); s.scrollHeight - s.scrollTop - s.clientHeight") < 2
-    )
+    assert scroller(page, "scrollHeight") - scroller(page, "scrollTop") - scroller(page, "clientHeight") < 2
 
 
 def test_all_of_it_works_by_keys_alone(serve: Serve, visit: Visit) -> None:
@@ -358,27 +358,9 @@ def test_all_of_it_works_by_keys_alone(serve: Serve, visit: Visit) -> None:
 
 
 def test_a_model_without_a_replica_can_be_chosen_and_says_why_it_does_not_answer(
-    visit: Visit, stack: Any, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, stack: ExitStack
 ) -> None:
-    from modelengine.registry_configmap import Entry, encode
-
-    class Told:
-        """A source that tells of one namespace, once."""
-
-        kind = "1 namespace's ConfigMaps"
-
-        async def follow(self, on_registry: OnRegistry) -> None:
-            on_registry("default", encode([Entry("sleeper", "chat", "engine", "uid", ())]))
-
-        def why_not_ready(self) -> str | None:
-            return None
-
-        def details(self) -> dict[str, Any]:
-            return {}
-
-    monkeypatch.setattr(app, "_directory", lambda _, upstream: ConfigMaps(Told(), "default", upstream.is_ready))
-    door = app.create(app.Settings())
-    front_door = f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"
+    front_door = open_front_door(stack, [], ["sleeper"])
     page = visit(front_door)
     expect(page.locator("#model-state")).to_have_text("no replica of 'sleeper' is ready now")
     page.get_by_role("button", name="Model: sleeper").click()
@@ -411,7 +393,7 @@ def test_a_server_that_wants_a_key_has_it_asked_for_and_gets_it_from_then_on(ser
     ask(page, "Hello")
     expect(page.get_by_role("dialog")).to_contain_text("this server wants an API key")
     page.get_by_label("Key", exact=True).fill("right")
-    page.get_by_role("button", name="Use this key").click()
+    page.keyboard.press("Enter")
     ended(page)
     page.reload()
     ask(page, "Hello again")

@@ -99,7 +99,7 @@ def test_every_file_is_used_and_everything_used_is_there() -> None:
     texts = {path.name: path.read_text() for path in page.FOLDER.iterdir()}
     used = {name for text in texts.values() for name in re.findall(r'"(?:\./|page/)([\w.]+)"', text)}
     assert used | {page.INDEX} == set(FILES)
-    icons = set(re.findall(r'symbol id="i-(\w+)"', texts[page.INDEX]))
+    icons = set(re.findall(r'path id="i-(\w+)"', texts[page.INDEX]))
     wanted = {name for text in texts.values() for name in re.findall(r'(?:#i-|icon\("|iconButton\(")(\w+)', text)}
     assert wanted - {"copy"} == icons - {"copy"}
 

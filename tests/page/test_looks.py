@@ -123,8 +123,9 @@ def test_nothing_is_wider_than_a_phone(width: int, tidy: str, visit: Visit) -> N
 
 def assert_fits(page: Page, state: str) -> None:
     assert not is_too_wide(page), state
-    wide = "[...document.querySelectorAll('#scroll, #models-view, dialog[open]')].filter(n => n.scrollWidth > n.clientWidth)"
-    assert page.evaluate(f"{wide}.map(n => n.id)") == [], state
+    scrolled = page.locator("#scroll, #models-view, dialog[open]")
+    wide = scrolled.evaluate_all("all => all.filter(n => n.scrollWidth > n.clientWidth).map(n => n.id)")
+    assert wide == [], state
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -34,7 +34,7 @@ def test_models_and_registry_follow_who_comes_and_goes(
     front_door = serve(FakeEngine("alpha"))
     page = visit(front_door, "/#/models")
     expect(page.get_by_role("heading", name="alpha")).to_be_visible()
-    expect(page.locator("#server")).to_contain_text("names in memory")
+    expect(page.locator("#server")).to_contain_text("(in memory)")
     expect(page.locator("#registry tr")).to_have_count(1)
     info = join(front_door, FakeEngine("beta"))
     expect(page.locator("#registry")).to_contain_text(f"127.0.0.1:{info.port}")
@@ -75,7 +75,7 @@ def test_a_name_server_that_is_gone_is_said_and_found_again(serve: Serve, visit:
     page.context.set_offline(True)
     expect(page.locator("#server")).to_contain_text("The front door does not answer.")
     page.context.set_offline(False)
-    expect(page.locator("#server")).to_contain_text("names in memory")
+    expect(page.locator("#server")).to_contain_text("(in memory)")
 
 
 def test_the_demo_model_chats_and_its_load_is_shown(real: str, visit: Visit) -> None:

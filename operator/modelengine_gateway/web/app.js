@@ -13,7 +13,6 @@ import { NOWHERE, keepIn } from "./store.js";
 import { transcript } from "./transcript.js";
 
 const REFRESH_MS = 10_000;
-const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 const kept = storage("localStorage");
 const store = keepIn(kept);
@@ -65,8 +64,8 @@ function showModel() {
   $("welcome").dataset.of = model;
   $("welcome-title").replaceChildren(...(model ? ["Ask ", h("em", {}, model), " something."] : ["No model answers here yet."]));
   $("welcome-text").textContent = model
-    ? "The conversation stays in this browser."
-    : "Start one with “modelengine up”, or apply a ModelEngine.";
+    ? "The conversation is kept in this browser only."
+    : "Start one with modelengine up, or apply a ModelEngine.";
   $("examples").replaceChildren(...(model ? examples(model) : []).map((one) => h("li", {}, button(one, () => send(one)))));
 }
 
@@ -115,7 +114,7 @@ function remove(id) {
   const removed = chat.remove(id);
   if (id === chat.current().id) (chat.start(), goTo("#/"));
   show();
-  toast(`Deleted “${title(removed)}”.`, "Undo", () => chat.restore(removed));
+  toast(`Deleted: ${title(removed)}`, "Undo", () => chat.restore(removed));
 }
 
 function save(id) {
@@ -165,7 +164,7 @@ function route() {
 /** From dark to light and back; until somebody chooses, the system's theme is shown. */
 function theme(isOther) {
   const { dataset } = document.documentElement;
-  const isDark = (dataset.theme ?? (DARK.matches ? "dark" : "light")) === "dark";
+  const isDark = (dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   $("theme").textContent = isDark === isOther ? "Dark theme" : "Light theme";
   if (isOther) store.choose("theme", (dataset.theme = isDark ? "light" : "dark"));
 }

@@ -1,6 +1,5 @@
 // Runs the conversations: one is shown, any number may be answering.
 
-import { ServerError } from "./api.js";
 import * as conversations from "./conversation.js";
 
 /** `hears` is told {changed(), part(answer), ended(answer), full()}; parts and ends only of the one that is shown. */
@@ -40,7 +39,8 @@ export function chats(api, store, hears) {
         if (id === current.id) hears.part(said);
       }
     } catch (failure) {
-      said = stop.signal.aborted ? conversations.stopped(said) : conversations.failed(said, asError(failure));
+      const error = { code: "page_failed", message: failure.message, ...failure };
+      said = stop.signal.aborted ? conversations.stopped(said) : conversations.failed(said, error);
     }
     finish(id, clock.firstAt ? conversations.measured(said, clock) : said);
   }
@@ -97,9 +97,3 @@ export function chats(api, store, hears) {
 
 /** `crypto.randomUUID` is there only on https and on this machine. */
 const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
-
-function asError(failure) {
-  if (failure instanceof ServerError) return failure;
-  console.error(failure);
-  return new ServerError("page_failed", `The page failed at this answer: ${failure.message}`);
-}

@@ -29,7 +29,7 @@ export function modelsView(api, onModels, onPick) {
     const [cards, server] = await Promise.all([api.models(), api.nameServer()]);
     onModels(cards);
     const nothing = cards.length ? "" : " Nothing is served yet.";
-    $("server").textContent = `${server.name} ${server.version}, names ${server.kind}.${nothing}`;
+    $("server").textContent = `${server.name} ${server.version} (${server.kind}).${nothing}`;
     $("models").replaceChildren(...cards.map(place));
     const asked = cards.filter(({ name, replicas }) => replicas && seen.has(`model ${name}`));
     await Promise.all(asked.map((card) => api.info(card.name).then((info) => rows.get(card.name).load(info, card), () => {})));
@@ -46,7 +46,7 @@ export function modelsView(api, onModels, onPick) {
 
   async function watch(signal) {
     for await (const { services, revision } of api.watch(signal)) {
-      $("registry-line").replaceChildren(h("span.dot.ready"), ` Live: revision ${revision}, ${count(services.length, "replica")}`);
+      $("registry-line").replaceChildren(h("span.dot.ready"), `Live: revision ${revision}, ${count(services.length, "replica")}`);
       const cells = services.map((one) => [one.name, one.protocol, address(one)].map((text) => h("td", {}, text)));
       $("registry").replaceChildren(...cells.map((row) => h("tr", {}, row)));
       const now = new Date().toLocaleTimeString("en-GB");
@@ -97,6 +97,6 @@ function row(name, onPick) {
 
 function loadOf({ running, waiting, blocks_used: used, blocks_total: total, hit_tokens: hit, prompt_tokens: prompt, finished }) {
   const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : undefined);
-  const all = { answering: running, waiting, "cache full": share(used, total), "prompt reused": share(hit, prompt), answered: finished };
+  const all = { answering: running, waiting, "cache used": share(used, total), "prompt reused": share(hit, prompt), answered: finished };
   return Object.entries(all).filter(([, value]) => value !== undefined);
 }
