@@ -65,7 +65,6 @@ class EngineBackend:
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
-        more = engine.details if isinstance(engine, EncodingEngine) else {}
         return {
             "name": self._lifecycle.name,
             "protocol": self._lifecycle.protocol,
@@ -75,7 +74,7 @@ class EngineBackend:
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
-            **more,
+            **engine.details,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),

@@ -46,8 +46,7 @@ def test_show_tells_about_it(client: ollama.Client) -> None:
     assert shown.modelinfo["qwen3.context_length"] == 1024
     assert shown.details is not None
     assert shown.details.parameter_size == "3.4M"
-    assert shown.capabilities is not None
-    assert "completion" in shown.capabilities
+    assert shown.capabilities == ["completion", "tools"]
 
 
 def test_ps_names_what_runs(client: ollama.Client) -> None:
