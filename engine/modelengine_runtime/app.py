@@ -94,7 +94,9 @@ class EngineBackend:
             self._lifecycle.name,
             accepted.prompt_length,
             accepted.seed,
+            accepted.usage,
             accepted.parser,
+            engine.model.spell,
             has_one_call=request.parallel_tool_calls is False,
         )
         return renderer, accepted.events

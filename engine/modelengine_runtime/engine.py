@@ -9,7 +9,7 @@ import asyncio
 import copy
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +24,14 @@ from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.sampling import Guide
 from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, End, Event, Failure
+from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Usage
 from modelengine_runtime.text import AnswerText
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request that is queued. `events` ends with an End, or raises the error that ended the request.
+    """A request that is queued. `events` ends with an End, or raises the error that ended the request. `usage` says
+    what it has taken so far.
 
     `parser` knows what the prompt and the tokens of a `resume` say; what comes in `events` it is still to be told.
     """
@@ -38,6 +39,7 @@ class Accepted:
     prompt_length: int
     seed: int
     events: AsyncGenerator[Event]
+    usage: Callable[[], Usage]
     parser: AnswerParser | None = None
 
 
@@ -71,6 +73,7 @@ class Engine:
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
+        prompt.check_bias(request, self.model.vocabulary)
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
         mailbox: asyncio.Queue[Event] = asyncio.Queue()
@@ -90,7 +93,7 @@ class Engine:
             end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), parser)
+        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), lambda: sequence.usage, parser)
 
     async def warm_up(self, name: str) -> None:
         """One short answer."""
@@ -108,6 +111,9 @@ class Engine:
 
     def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
         tokens = prompt.encode(self._encode_tokenizer, request)
+        if request.options.top_logprobs is not None:
+            # The first who asks waits here, and not the event loop.
+            self.model.spell(0)
         if self.model.parsers is None or prompt.has_format(request):
             # JSON may have a mark in one of its texts.
             return tokens, None

@@ -103,6 +103,16 @@ def resumed_tokens(request: ChatRequest, limit: int, vocabulary: int | None) -> 
     return token_ids
 
 
+def check_bias(request: ChatRequest, vocabulary: int | None) -> None:
+    """Raises InvalidRequest where a score is to be changed of a token that this model does not have."""
+    for token in request.options.logit_bias or {}:
+        if vocabulary is not None and token >= vocabulary:
+            raise errors.InvalidRequest(
+                f"options.logit_bias.{token}: must be a token below {vocabulary}, the model's vocabulary",
+                details=[{"loc": f"options.logit_bias.{token}"}],
+            )
+
+
 def answer_limit(request: ChatRequest, prompt_length: int, context_length: int) -> int:
     """How many tokens the answer may have: what is asked for, cut to what the context leaves.
 

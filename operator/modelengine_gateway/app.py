@@ -14,7 +14,8 @@ import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, openapi, surface
-from modelengine_gateway import loops, nameserver
+from modelengine_api.ollama.routes import is_running
+from modelengine_gateway import loops, nameserver, page
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -51,7 +52,7 @@ def create(settings: Settings) -> FrontDoor:
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
-        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
     surface.mount(app, Relay(directory, upstream, Balance()))
     app.add_middleware(loops.NoLoops)

@@ -11,7 +11,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 QUESTION = "What is 12 + 30?"
 ANSWER = "12 + 30 = 42"
@@ -36,6 +36,9 @@ def get_weather(city: str) -> str:
 
 class Sum(BaseModel):
     """A sum and what it comes to."""
+
+    # Without it a schema allows more properties, and a toy makes some up for ever.
+    model_config = ConfigDict(extra="forbid")
 
     left: int
     right: int

@@ -22,6 +22,12 @@ def test_the_engine_gets_what_was_asked_for_and_nothing_else() -> None:
     }
 
 
+def test_the_engine_hears_what_its_model_is_asked_for_and_the_hint_is_no_chat_then() -> None:
+    wanted = up.Wanted(model="./m", protocol="embed")
+    assert up.engine_env(wanted)["MODELENGINE_PROTOCOL"] == "embed"
+    assert up.hint(wanted).format(port=9527, name="m") == "try: modelengine ls    stop: Ctrl-C"
+
+
 def test_the_name_server_gets_its_address() -> None:
     assert up.name_server_env(up.Wanted(host="::1", port=0, log_level="INFO")) == {
         "MODELENGINE_LISTEN_HOST": "::1",

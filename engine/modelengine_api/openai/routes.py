@@ -13,7 +13,7 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest
 from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, parts
+from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, operations, parts
 from modelengine_api.openai.chat import ChatCompletionRequest
 from modelengine_api.openai.chat_answer import ChatStream
 from modelengine_api.openai.completion import CompletionRequest
@@ -45,15 +45,15 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/v1")
     started = int(time.time())
 
-    @router.get("/models")
+    @router.get("/models", openapi_extra=operations.LIST_MODELS)
     async def list_models() -> Response:
         return answer(models.listing(backend.models(), started))
 
-    @router.get("/models/{name:path}")
+    @router.get("/models/{name:path}", openapi_extra=operations.RETRIEVE_MODEL)
     async def retrieve_model(name: str) -> Response:
         return answer(models.one(backend.models(), name, started))
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         asked = await _chat.read(request)
         natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
@@ -63,7 +63,7 @@ def routes(backend: Backend) -> APIRouter:
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
 
-    @router.post("/completions")
+    @router.post("/completions", openapi_extra=operations.COMPLETION)
     async def complete(request: Request) -> Response:
         asked = await _completion.read(request)
         natives, created = asked.natives(), int(time.time())
@@ -74,7 +74,7 @@ def routes(backend: Backend) -> APIRouter:
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
 
-    @router.post("/responses")
+    @router.post("/responses", openapi_extra=operations.RESPONSE)
     async def respond(request: Request) -> Response:
         asked = await _response.read(request)
         natives, headers = [asked.native()], ignored.headers(asked.ignored())
