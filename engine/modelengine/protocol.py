@@ -173,7 +173,8 @@ class Resume:
 class ChatRequest:
     """`tools` have the form `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`,
     where the parameters are a JSON schema. `tool_choice` says whether the model may call them: as it likes, which is
-    the default, never, or it must, and then with arguments that the schema allows, and without a thought. Where `parallel_tool_calls` is false, an answer ends with its first call."""
+    the default, never, or it must, and then with arguments that the schema allows, and without a thought. Where
+    `parallel_tool_calls` is false, an answer ends with its first call."""
 
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
