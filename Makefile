@@ -12,7 +12,7 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gap bench-perplexity soak demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gap bench-perplexity soak demo-model pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=reg
 	for name in operator engine; do \
 	  $(BUILDER) build $(BUILD_FLAGS) -f $$name/Dockerfile -t $(IMAGE_PREFIX)modelengine-$$name:$(IMAGE_TAG) . || exit 1; \
 	done
+
+pictures: setup ## Take the pictures of the chat page in docs/images
+	PYTHONPATH=tests $(BIN)/python -m pictures
 
 bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench

@@ -19,6 +19,7 @@ from modelengine.protocol import (
     Message,
     NameServerMethod,
     ServerInfo,
+    ToolChoice,
 )
 
 Part = TypeVar("Part")
@@ -193,6 +194,8 @@ class AsyncChatClient(AsyncModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[False] = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -205,6 +208,8 @@ class AsyncChatClient(AsyncModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[True],
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -216,16 +221,26 @@ class AsyncChatClient(AsyncModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: bool = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
     ) -> ChatResponse | AsyncStream[ChatChunk]:
-        """One answer, whole or as a stream of parts.
+        """One answer, whole or as a stream of parts: content, thoughts and calls of tools, as in ChatResponse.
 
         `timeout` is for the whole answer, or per part of a stream. Raises NotFound for an unknown name, InvalidRequest
         for a bad field, Busy when every replica is full, StreamBroken when a stream ends before its final part.
         """
-        request = chat_request(name, messages, tools, options, stream)
+        request = chat_request(
+            name,
+            messages,
+            tools,
+            options,
+            stream,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+        )
         if not stream:
             return await self._run(flows.chat(self.base_url, request, timeout, self._way))
         return AsyncStream(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from modelengine_api import doors, limits, native
+from modelengine_api import doors, limits, native, openapi
 from modelengine_api.backend import Backend
+from modelengine_api.ollama import routes as ollama
+from modelengine_api.openai import routes as openai
 from modelengine_api.retrieval import routes as retrieval
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
     """Adds the routes, the largest body that they read, and how each of them words its errors."""
     doors.install(app)
+    openapi.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
+    app.include_router(ollama.routes(backend))
+    app.include_router(openai.routes(backend))
     app.include_router(retrieval.routes(backend))

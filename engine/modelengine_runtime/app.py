@@ -17,7 +17,7 @@ from modelengine import errors, wire
 from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, RerankRequest, methods
 from modelengine_api import doors, surface
 from modelengine_api.backend import ModelCard
-from modelengine_runtime import progress
+from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
@@ -41,12 +41,20 @@ class EngineBackend:
         renderer, answer = await self._accept(request)
         async with aclosing(answer) as events:
             async for event in events:
-                yield renderer.line(event)
+                for line in renderer.lines(event):
+                    yield line
+                if renderer.is_done:
+                    return
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         renderer, answer = await self._accept(request)
+        messages: list[Mapping[str, Any]] = []
         async with aclosing(answer) as events:
-            return renderer.whole([event async for event in events])
+            async for event in events:
+                messages += renderer.messages(event)
+                if renderer.is_done:
+                    break
+        return answers.whole(messages)
 
     async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
         return await self._encoding_engine(request.model, EMBED).embed(request)
@@ -83,7 +91,16 @@ class EngineBackend:
         if not isinstance(engine, Engine):
             raise self._speaks_another(CHAT)
         accepted = await engine.accept(request)
-        return Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed), accepted.events
+        renderer = Renderer(
+            self._lifecycle.name,
+            accepted.prompt_length,
+            accepted.seed,
+            accepted.usage,
+            accepted.parser,
+            engine.model.spell,
+            has_one_call=request.parallel_tool_calls is False,
+        )
+        return renderer, accepted.events
 
     def _encoding_engine(self, model: str, protocol: str) -> EncodingEngine:
         engine = self._engine(model)

@@ -13,8 +13,9 @@ from fastapi import FastAPI, Response
 import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
-from modelengine_api import doors, surface
-from modelengine_gateway import loops, nameserver
+from modelengine_api import doors, openapi, surface
+from modelengine_api.ollama.routes import is_running
+from modelengine_gateway import loops, nameserver, page
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -51,24 +52,22 @@ def create(settings: Settings) -> FrontDoor:
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
-        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
     surface.mount(app, Relay(directory, upstream, Balance()))
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
-    @app.get("/")
-    async def what_is_this() -> Response:
-        return doors.answer(f"ModelEngine {modelengine.__version__}: a name server and front door to chat models")
+    probed = openapi.operation(answer=str)
 
-    @app.get("/health")
+    @app.get("/health", openapi_extra=probed)
     async def health() -> Response:
         """Would a restart help?"""
         if keeping[0].done():
             raise errors.Unavailable("the directory of names is not kept any more; the log says why")
         return doors.answer("ready")
 
-    @app.get("/ready")
+    @app.get("/ready", openapi_extra=probed)
     async def ready() -> Response:
         """Are look-ups answered truly?"""
         if reason := directory.why_not_ready():

@@ -230,7 +230,7 @@ def test_a_full_engine_is_busy_and_says_when_to_come_again(runner):
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(client):
-    with pytest.raises(errors.InvalidRequest, match=r"prompt has 1200 tokens.*holds 1000"):
+    with pytest.raises(errors.InvalidRequest, match=r"it has 1200 tokens.*holds 1000"):
         client.chat("x" * 1200)
 
 

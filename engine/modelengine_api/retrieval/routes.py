@@ -14,8 +14,8 @@ from modelengine import errors
 from modelengine.protocol import EmbedRequest, RerankRequest
 from modelengine_api import bodies, doors, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.ollama import names
-from modelengine_api.retrieval import calls, embeddings, reranking
+from modelengine_api.ollama import names, wording
+from modelengine_api.retrieval import calls, embeddings, operations, reranking
 
 # How many texts had to be cut: what was lost is said, also where a client has no field for it.
 TRUNCATED_HEADER = "x-modelengine-truncated"
@@ -29,19 +29,19 @@ _rerank = bodies.Reader(calls.RerankCall)
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/embeddings")
+    @router.post("/v1/embeddings", openapi_extra=operations.EMBEDDINGS)
     async def openai_embeddings(request: Request) -> Response:
         call = await _embeddings.read(request)
         answer = await _embedded(request, backend, embeddings.from_openai(call), call.input, "input")
         return _json(embeddings.to_openai(call, answer), call, answer)
 
-    @router.post("/v1/rerank")
+    @router.post("/v1/rerank", openapi_extra=operations.RERANK)
     async def rerank(request: Request) -> Response:
         call = await _rerank.read(request)
         answer = await streaming.until_disconnected(request, _reranked(backend, reranking.request(call)))
         return _json(reranking.answer(call, answer, f"rerank-{uuid4().hex}"), call, answer)
 
-    @router.post("/api/embed")
+    @router.post("/api/embed", openapi_extra=operations.OLLAMA_EMBED)
     async def ollama_embed(request: Request) -> Response:
         began_ns = time.perf_counter_ns()
         call = await _embed.read(request)
@@ -50,7 +50,7 @@ def routes(backend: Backend) -> APIRouter:
         )
         return _json(embeddings.to_ollama(call, answer, time.perf_counter_ns() - began_ns), call, answer)
 
-    @router.post("/api/embeddings")
+    @router.post("/api/embeddings", openapi_extra=operations.OLLAMA_EMBEDDINGS)
     async def ollama_embeddings(request: Request) -> Response:
         call = await _old_embeddings.read(request)
         answer = await _of_ollama(
@@ -78,7 +78,7 @@ async def _of_ollama(
         await backend.info(served)
         return None
     except errors.NotFound as failure:
-        raise names.not_found(asked, failure) from failure
+        raise wording.worded(failure, asked, of_prompt=False) from failure
 
 
 async def _embedded(
