@@ -6,6 +6,8 @@ from fastapi import FastAPI
 
 from modelengine_api import doors, limits, native, openapi
 from modelengine_api.backend import Backend
+from modelengine_api.ollama import routes as ollama
+from modelengine_api.openai import routes as openai
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
@@ -14,3 +16,5 @@ def mount(app: FastAPI, backend: Backend) -> None:
     openapi.install(app)
     app.add_middleware(limits.BodyLimit)
     app.include_router(native.routes(backend))
+    app.include_router(ollama.routes(backend))
+    app.include_router(openai.routes(backend))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,12 +31,13 @@ Clock = Callable[[], float]
 
 # Probes, and the page, which asks for the key itself and sends it with what it fetches.
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/favicon.ico"})
-OPEN_FOLDERS = ("/web/", "/static/", "/assets/")
+OPEN_FOLDERS = ("/page/",)
 NAME_SERVER = "/nameserver/"
 REGISTRATIONS = frozenset(
     f"{NAME_SERVER}{method}"
     for method in (NameServerMethod.REGISTER, NameServerMethod.DEREGISTER, NameServerMethod.REPORT)
 )
+HTTP_PORT = 80
 NO_KEY = "an API key is needed: authorization: Bearer KEY"
 
 
@@ -72,7 +74,7 @@ class Door:
         if key is None:
             return await _unauthorized(scope, receive, send)
         if scope["path"] in REGISTRATIONS and keys.Scope.REGISTER not in key.scopes:
-            refused = errors.Forbidden(f"this key lacks the scope {keys.Scope.REGISTER!r}")
+            refused = errors.Forbidden(f"this key lacks the scope {str(keys.Scope.REGISTER)!r}")
             return await doors.refusal(refused, scope["path"])(scope, receive, send)
         meter = self._meter(key)
         token = _caller.set(Caller(key, meter))
@@ -120,21 +122,40 @@ async def _unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
     await response(scope, receive, send)
 
 
-def shown(services: Sequence[ServerInfo], at: ServerInfo) -> Sequence[ServerInfo]:
-    """What the caller is told of these replicas: of its own models, and where it may not have addresses, one each at
-    this front door, which relays."""
-    who = caller()
-    if who is None:
-        return services
-    seen = [info for info in services if who.key.sees(info.name)]
-    if keys.Scope.NAMES in who.key.scopes:
-        return seen
-    return list(dict.fromkeys(ServerInfo(info.name, at.host, at.port, info.protocol) for info in seen))
-
-
 def sees(model: str) -> bool:
+    """Whether the model exists for the caller."""
     who = caller()
     return who is None or who.key.sees(model)
+
+
+def may(scope: keys.Scope) -> bool:
+    who = caller()
+    return who is None or scope in who.key.scopes
+
+
+def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
+    """What the caller is told of these replicas: of the models that exist for it, and where it may not have their
+    addresses, one each at this front door, which relays. `scope` is the request's."""
+    if caller() is None:
+        return services
+    seen = [info for info in services if sees(info.name)]
+    if may(keys.Scope.NAMES):
+        return seen
+    host, port = asked_at(scope)
+    return list(dict.fromkeys(ServerInfo(info.name, host, port, info.protocol) for info in seen))
+
+
+def asked_at(scope: Scope) -> tuple[str, int]:
+    """Where the client reaches this server, by its own words, the Host header."""
+    given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    try:
+        parts = urlsplit(f"//{given}")
+        if parts.hostname:
+            return parts.hostname, parts.port or HTTP_PORT
+    except ValueError:
+        pass
+    host, port = scope.get("server") or ("127.0.0.1", HTTP_PORT)
+    return host, port or HTTP_PORT
 
 
 class Guarded:
@@ -149,14 +170,14 @@ class Guarded:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         with self._asking(request.model) as charge:
-            last = b""
+            before = last = b""
             try:
                 async with aclosing(self._inner.stream(request)) as lines:  # type: ignore[type-var]
                     async for part in lines:
-                        last = part
+                        before, last = last, part
                         yield part
             finally:
-                charge(_last_part(last))
+                charge(last_part(before + last))
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         with self._asking(request.model) as charge:
@@ -187,7 +208,7 @@ class Guarded:
 
         with self._in_its_words(model):
             if keys.Scope.CHAT not in who.key.scopes:
-                raise errors.Forbidden(f"this key lacks the scope {keys.Scope.CHAT!r}")
+                raise errors.Forbidden(f"this key lacks the scope {str(keys.Scope.CHAT)!r}")
             who.meter.admit(self._clock())
             try:
                 yield charge
@@ -201,13 +222,12 @@ class Guarded:
         if who is None or model is None:
             yield
             return
-        unknown = errors.unknown_name("model", model, [card.name for card in self.models()])
-        if not who.key.sees(model):
-            raise unknown
         try:
+            if not who.key.sees(model):
+                raise errors.NotFound(model)
             yield
         except errors.NotFound:
-            raise unknown from None
+            raise errors.unknown_name("model", model, [card.name for card in self.models()]) from None
 
 
 def tokens(answer: Mapping[str, Any]) -> int:
@@ -217,10 +237,11 @@ def tokens(answer: Mapping[str, Any]) -> int:
     return int(prompt) + int(said)
 
 
-def _last_part(lines: bytes) -> Mapping[str, Any]:
-    """The last part in these lines, empty where it is none. Looked at once for each stream, when it has ended."""
-    try:
-        msg = orjson.loads(lines.rstrip(b"\n").rpartition(b"\n")[2])["msg"]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return {}
-    return msg if isinstance(msg, dict) else {}
+def last_part(lines: bytes) -> Mapping[str, Any]:
+    """The last part in these lines, before an error if there is one. Looked for once, when a stream has ended."""
+    for line in reversed(lines.splitlines()):
+        with suppress(orjson.JSONDecodeError, LookupError, TypeError):
+            msg = orjson.loads(line)["msg"]
+            if isinstance(msg, dict):
+                return msg
+    return {}

@@ -119,12 +119,12 @@ class Directory(abc.ABC):
         await asyncio.wait([probe])
         return probe.result()
 
-    async def wait(self, protocol: str, name: str, timeout_s: float) -> list[ServerInfo]:
-        """The replicas of the name as soon as there are any. Raises WaitTimeout."""
+    async def wait(self, protocol: str, name: str, timeout_s: float, *, is_hidden: bool = False) -> list[ServerInfo]:
+        """The replicas of the name as soon as there are any; never, for whom they are hidden. Raises WaitTimeout."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self._watching(protocol, name) as watcher:
-                    while not (services := self.services(protocol, name)):
+                    while is_hidden or not (services := self.services(protocol, name)):
                         await self._next_change(watcher)
                     return services
         except TimeoutError:

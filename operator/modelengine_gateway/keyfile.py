@@ -73,7 +73,9 @@ def signature(path: Path) -> Signature:
     """Differs when what is there does; empty when nothing is."""
     try:
         files = [path, *_entries(path)] if path.is_dir() else [path]
-        return tuple((str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()])
+        return tuple(
+            (str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()]
+        )
     except OSError:
         return ()
 

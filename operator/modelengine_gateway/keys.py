@@ -51,7 +51,7 @@ class Key:
     digest: bytes = field(repr=False)
     models: tuple[str, ...] = ("*",)
     scopes: frozenset[Scope] = frozenset({Scope.CHAT})
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def sees(self, model: str) -> bool:
         """Whether the model exists for who has this key."""
@@ -85,9 +85,8 @@ def without_doubles(keys: Sequence[Key]) -> tuple[Key, ...]:
     """The keys. Raises InvalidRequest when two names have the same one: whose limits would hold?"""
     names: dict[bytes, str] = {}
     for key in keys:
-        if other := names.setdefault(key.digest, key.name):
-            if other != key.name:
-                raise errors.InvalidRequest(f"{other!r} and {key.name!r} have the same key")
+        if (other := names.setdefault(key.digest, key.name)) != key.name:
+            raise errors.InvalidRequest(f"{other!r} and {key.name!r} have the same key")
     return tuple(keys)
 
 

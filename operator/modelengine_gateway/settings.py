@@ -29,6 +29,11 @@ class Settings:
     # How long open streams may go on after the first stop signal.
     grace_s: float = 30.0
     log_level: str = "INFO"
+    max_connections: int = 10_000
+    # A file with API keys, or a folder with one for each (`keys.py`); empty: nobody needs any.
+    api_keys: str = ""
+    # Of whoever started this process, as `modelengine up` does: `sha256:` and its digest. Opens everything.
+    own_key: str = ""
     registry: RegistryKind = RegistryKind.MEMORY
     # Of ConfigMaps: the namespaces that are read, all when empty, and the one whose names go first.
     namespaces: tuple[str, ...] = ()
@@ -44,6 +49,11 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         lease_s=env.number(variables, "MODELENGINE_LEASE_S", default.lease_s, at_least=0.3, at_most=MAX_LEASE_S),
         grace_s=env.number(variables, "MODELENGINE_GRACE_S", default.grace_s, at_least=0, at_most=3600),
         log_level=env.log_level(variables),
+        max_connections=env.integer(
+            variables, "MODELENGINE_MAX_CONNECTIONS", default.max_connections, at_least=1, at_most=1_000_000
+        ),
+        api_keys=env.text(variables, "MODELENGINE_API_KEYS", ""),
+        own_key=env.text(variables, "MODELENGINE_OWN_KEY", ""),
         registry=RegistryKind(env.choice(variables, "MODELENGINE_REGISTRY", default.registry, tuple(RegistryKind))),
         namespaces=env.namespaces(variables, "MODELENGINE_NAMESPACES"),
         own_namespace=env.text(variables, "MODELENGINE_NAMESPACE", ""),
