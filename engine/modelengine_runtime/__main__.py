@@ -40,7 +40,7 @@ def main() -> None:
         on_ready=lambda port: print(announce.engine_runs(name, port), flush=True),
     )
     serving.serve(
-        create_app(lifecycle),
+        create_app(lifecycle, settings.pages),
         settings.listen_host,
         settings.listen_port,
         on_listening=lifecycle.begin,

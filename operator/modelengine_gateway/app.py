@@ -15,6 +15,7 @@ import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, openapi, surface
+from modelengine_api.hosts import Hosts
 from modelengine_gateway import access, keys, loops, nameserver
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
@@ -63,6 +64,7 @@ def create(settings: Settings) -> FrontDoor:
     surface.mount(app, relay if key_file is None else access.Guarded(relay))
     if key_file is not None:
         app.add_middleware(access.Door, file=key_file)
+    app.add_middleware(Hosts, policy=settings.pages)
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
