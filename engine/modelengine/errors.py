@@ -145,3 +145,8 @@ def unknown_name(kind: str, asked: str, known: Iterable[str]) -> NotFound:
         guess = next((name for name in names if asked and asked.lower() in name.lower()), None)
     hint = f"; did you mean {guess!r}?" if guess else ""
     return NotFound(f"no {kind} {asked!r}{hint} (known: {', '.join(names) or 'none'})")
+
+
+def speaks_another(name: str, protocols: Iterable[str], asked: str) -> InvalidRequest:
+    """For a name that is served, but not for this: `model: 'demo' speaks chat, not embed`."""
+    return InvalidRequest(f"model: {name!r} speaks {' and '.join(sorted(protocols))}, not {asked}")

@@ -19,6 +19,7 @@ EXPOSED = ", ".join(
     (
         "retry-after",
         "x-request-id",
+        "x-modelengine-ignored",
         *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     )
 )

@@ -77,6 +77,27 @@ NATIVE = Style(
     stream=wire.NDJSON,
 )
 
+OPENAI = Style(
+    answer=lambda schema: schema,
+    error={
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": "string"},
+                },
+            }
+        },
+    },
+    stream="text/event-stream",
+)
+
 
 def operation(
     *,

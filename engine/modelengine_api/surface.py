@@ -8,6 +8,7 @@ from modelengine_api import doors, limits, native, openapi
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import routes as ollama
 from modelengine_api.openai import routes as openai
+from modelengine_api.retrieval import routes as retrieval
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
@@ -18,3 +19,4 @@ def mount(app: FastAPI, backend: Backend) -> None:
     app.include_router(native.routes(backend))
     app.include_router(ollama.routes(backend))
     app.include_router(openai.routes(backend))
+    app.include_router(retrieval.routes(backend))

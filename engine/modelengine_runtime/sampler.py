@@ -31,8 +31,9 @@ class Asking:
 def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
     """The next token of each, from its row of `scores` `[asking, vocabulary]` float32, which may change.
 
-    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p. Raises
-    FloatingPointError when a row's scores are not numbers, ValueError where a guide allows nothing.
+    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p; what is added to scores
+    is added after the penalties. Raises FloatingPointError when a row's scores are not numbers, ValueError where a
+    guide allows nothing.
     """
     logprobs: dict[int, torch.Tensor] = {}
     for i, each in enumerate(asking):
@@ -40,6 +41,8 @@ def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
             logprobs[i] = torch.log_softmax(scores[i], dim=0)
         if each.sampling.has_penalties:
             penalize(scores[i], each.sampling, each.prompt, each.output)
+        if each.sampling.logit_bias:
+            favour(scores[i], each.sampling.logit_bias)
         if each.guide is not None:
             forbid(scores[i], each.guide.mask())
     tokens = _sample_here(scores, asking) if scores.device.type == "cpu" else _sample_there(scores, asking)
@@ -62,6 +65,12 @@ def penalize(scores: torch.Tensor, sampling: Sampling, prompt: Sequence[int], ou
         repeated = torch.tensor([*counts], device=scores.device)
         times = torch.tensor([*counts.values()], device=scores.device)
         scores[repeated] -= sampling.presence_penalty + sampling.frequency_penalty * times
+
+
+def favour(scores: torch.Tensor, bias: Sequence[tuple[int, float]]) -> None:
+    """Adds to the scores `[vocabulary]` of these tokens, each of which stands there once."""
+    tokens, added = zip(*bias, strict=True)
+    scores[torch.tensor(tokens, device=scores.device)] += torch.tensor(added, dtype=scores.dtype, device=scores.device)
 
 
 def forbid(scores: torch.Tensor, mask: bytearray) -> None:

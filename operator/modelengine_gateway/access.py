@@ -19,7 +19,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest, NameServerMethod, ServerInfo
+from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
 from modelengine_api import doors
 from modelengine_api.backend import Backend, ModelCard
 from modelengine_gateway import keys
@@ -182,6 +182,18 @@ class Guarded:
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         with self._asking(request.model) as charge:
             answer = await self._inner.whole(request)
+            charge(answer)
+            return answer
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        with self._asking(request.model) as charge:
+            answer = await self._inner.embed(request)
+            charge(answer)
+            return answer
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        with self._asking(request.model) as charge:
+            answer = await self._inner.rerank(request)
             charge(answer)
             return answer
 

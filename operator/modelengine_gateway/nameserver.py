@@ -54,8 +54,10 @@ class NamesQuery:
 
 @dataclass(frozen=True, slots=True)
 class WaitQuery:
-    protocol: Name
+    """Without a protocol, any will do."""
+
     name: Name
+    protocol: Name | None = None
     timeout_s: Annotated[float, Gt(0), Le(MAX_WAIT_S)] = 20.0
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT

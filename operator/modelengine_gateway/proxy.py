@@ -1,4 +1,4 @@
-"""The chat that goes through 9527: finds a replica of the model and passes its answer on.
+"""What is asked of models through 9527: finds a replica of the model and passes its answer on.
 
 A `Backend`. Until the first byte of an answer another replica may be tried; from then on the bytes pass
 unchanged, and an answer that breaks off ends with an error line.
@@ -13,7 +13,18 @@ from typing import Any
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    METHOD_OF,
+    RERANK,
+    ChatRequest,
+    EmbedRequest,
+    EngineMethod,
+    RerankRequest,
+    ServerInfo,
+    to_json,
+)
 from modelengine_api.backend import ModelCard
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.directory import Directory
@@ -43,7 +54,8 @@ class Relay:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
+            body = _body(request)
+            at, answer = await self._open(stack, CHAT, request.model, EngineMethod.INFERENCE, body, CHAT_SILENCE_S)
             last = rest = b""
             try:
                 async for data in answer:
@@ -61,19 +73,32 @@ class Relay:
                 raise failure
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
-        return dict(msg)
+        return await self._whole(CHAT, request)
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return await self._whole(EMBED, request)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return await self._whole(RERANK, request)
+
+    async def _whole(self, protocol: str, request: ChatRequest | EmbedRequest | RerankRequest) -> Mapping[str, Any]:
+        return dict(await self._call(protocol, request.model, METHOD_OF[protocol], _body(request), CHAT_SILENCE_S))
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
-        return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL_SILENCE_S))
+        return dict(await self._ask(model, EngineMethod.INFO))
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
-        msg = await self._call(_named(model), EngineMethod.SUPPORT_METHODS, b"{}", CALL_SILENCE_S)
-        return list(msg["support_methods"])
+        return list((await self._ask(model, EngineMethod.SUPPORT_METHODS))["support_methods"])
 
-    async def _call(self, model: str, method: EngineMethod, body: bytes, silence_s: float) -> Any:
+    async def _ask(self, model: str | None, method: EngineMethod) -> Any:
+        """Asks the model, whatever it speaks; of several under one name the one that can be chatted with."""
+        name = _named(model)
+        protocol = min(self._directory.protocols(name), key=lambda known: known != CHAT, default=CHAT)
+        return await self._call(protocol, name, method, b"{}", CALL_SILENCE_S)
+
+    async def _call(self, protocol: str, model: str, method: EngineMethod, body: bytes, silence_s: float) -> Any:
         async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, model, method, body, silence_s)
+            at, answer = await self._open(stack, protocol, model, method, body, silence_s)
             try:
                 return wire.unwrap(wire.decode(await answer.read()))
             except errors.StreamBroken:
@@ -81,11 +106,17 @@ class Relay:
                 raise
 
     async def _open(
-        self, stack: contextlib.AsyncExitStack, model: str, method: EngineMethod, body: bytes, silence_s: float
+        self,
+        stack: contextlib.AsyncExitStack,
+        protocol: str,
+        model: str,
+        method: EngineMethod,
+        body: bytes,
+        silence_s: float,
     ) -> tuple[ServerInfo, Answer]:
         """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
-        while at := self._balance.pick([s for s in self._directory.services(CHAT, model) if s not in refusals]):
+        while at := self._balance.pick([s for s in self._directory.services(protocol, model) if s not in refusals]):
             async with contextlib.AsyncExitStack() as attempt:
                 attempt.enter_context(self._balance.lease(at))
                 try:
@@ -98,11 +129,16 @@ class Relay:
                 else:
                     await stack.enter_async_context(attempt.pop_all())
                     return at, answer
-        raise self._nobody(model, list(refusals.values()))
+        raise self._nobody(protocol, model, list(refusals.values()))
 
-    def _nobody(self, model: str, refusals: Sequence[errors.ModelEngineError]) -> errors.ModelEngineError:
+    def _nobody(
+        self, protocol: str, model: str, refusals: Sequence[errors.ModelEngineError]
+    ) -> errors.ModelEngineError:
         if not refusals:
-            return self._directory.missing(CHAT, model)
+            others = self._directory.protocols(model)
+            if others and protocol not in others:
+                return errors.speaks_another(model, others, protocol)
+            return self._directory.missing(protocol, model)
         # One that is only full is a better reason to come again than one that is gone.
         for kind in (errors.Busy, errors.Unavailable):
             if refused := next((refusal for refusal in refusals if isinstance(refusal, kind)), None):
@@ -119,7 +155,7 @@ def is_final(lines: bytes) -> bool:
         return False
 
 
-def _body(request: ChatRequest) -> bytes:
+def _body(request: ChatRequest | EmbedRequest | RerankRequest) -> bytes:
     # Written anew, not passed on: only what was checked reaches an engine. By the standard library, whose whole numbers
     # may be as long as those that were read.
     return wire.encode(to_json(request))

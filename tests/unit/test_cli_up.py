@@ -34,6 +34,12 @@ def test_a_name_server_that_asks_for_keys_is_told_the_hash_of_a_new_one_and_its_
     assert key.text not in str(key.for_name_server)
 
 
+def test_the_engine_hears_what_its_model_is_asked_for_and_the_hint_is_no_chat_then() -> None:
+    wanted = up.Wanted(model="./m", protocol="embed")
+    assert up.engine_env(wanted)["MODELENGINE_PROTOCOL"] == "embed"
+    assert up.hint(wanted).format(port=9527, name="m") == "try: modelengine ls    stop: Ctrl-C"
+
+
 def test_the_name_server_gets_its_address() -> None:
     assert up.name_server_env(up.Wanted(host="::1", port=0, log_level="INFO")) == {
         "MODELENGINE_LISTEN_HOST": "::1",

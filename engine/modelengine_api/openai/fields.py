@@ -7,7 +7,7 @@ many that mean nothing to a server of one's own: they are accepted, and named in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,9 @@ from modelengine.protocol import MAX_SEED, ChatOptions, ResponseFormat, TokenId
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
 MAX_CHOICES = 32
+
+# How much to think. Models here can only be asked whether to.
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Fields(BaseModel):
@@ -31,9 +34,11 @@ class Fields(BaseModel):
             if value is not None:
                 yield name
         for name, value in self.__dict__.items():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, Fields):
-                    yield from (f"{name}.{inner}" for inner in item.unknown())
+            if isinstance(value, Fields):
+                yield from (f"{name}.{inner}" for inner in value.unknown())
+            elif isinstance(value, tuple):
+                records = [item for item in value if isinstance(item, Fields)]
+                yield from (f"{name}.{inner}" for record in records for inner in record.unknown())
 
 
 class StreamOptions(Fields):
@@ -108,4 +113,4 @@ def refused(loc: str, rule: str) -> errors.InvalidRequest:
 
 def plain(record: Fields) -> dict[str, Any]:
     """The object as it was given, unknown fields too, without its nulls."""
-    return record.model_dump(exclude_none=True)
+    return record.model_dump(exclude_none=True, by_alias=True)
