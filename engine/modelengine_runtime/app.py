@@ -17,6 +17,8 @@ from modelengine import errors, wire
 from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, RerankRequest, methods
 from modelengine_api import doors, surface
 from modelengine_api.backend import ModelCard
+from modelengine_api.hosts import Hosts
+from modelengine_api.pages import Policy
 from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.encoding import EncodingEngine
@@ -119,9 +121,11 @@ class EngineBackend:
             raise errors.unknown_name("model", model, [self._lifecycle.name])
 
 
-def create_app(lifecycle: Lifecycle) -> FastAPI:
+def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
+    """`pages`: which browsers' pages may ask."""
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
     surface.mount(app, EngineBackend(lifecycle))
+    app.add_middleware(Hosts, policy=pages)
 
     @app.get("/health")
     async def health() -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelengine import env, errors
+from modelengine_api.pages import Policy
 from modelengine_gateway import settings
 from modelengine_runtime import settings as engine_settings
 
@@ -27,9 +28,14 @@ def test_each_variable_is_read() -> None:
             "MODELENGINE_LEASE_S": "2.5",
             "MODELENGINE_GRACE_S": "1",
             "MODELENGINE_LOG_LEVEL": "debug",
+            "MODELENGINE_MAX_CONNECTIONS": "7",
+            "MODELENGINE_API_KEYS": "/keys",
+            "MODELENGINE_OWN_KEY": "sha256:0",
         }
     )
-    assert chosen == settings.Settings("0.0.0.0", 0, 2.5, 1.0, "DEBUG")
+    assert chosen == settings.Settings(
+        "0.0.0.0", 0, 2.5, 1.0, "DEBUG", 7, api_keys="/keys", own_key="sha256:0", pages=Policy()
+    )
 
 
 def test_an_engine_that_listens_on_all_interfaces_registers_an_address_that_can_be_dialled() -> None:
