@@ -68,7 +68,7 @@ def measure(chosen: Options, here: Host) -> dict[str, Rounds]:
                     results[str(scenario)].setdefault(proxy, []).append(found)
             if chosen.json is not None:
                 write(chosen.json, here, results)
-    return {name: rounds for name, rounds in results.items()}
+    return dict[str, Rounds](results)
 
 
 def table(name: str, rounds: Rounds) -> Table:

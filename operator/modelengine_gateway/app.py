@@ -21,7 +21,7 @@ from modelengine_gateway.directory import Directory
 from modelengine_gateway.leases import Leases
 from modelengine_gateway.proxy import Relay
 from modelengine_gateway.settings import RegistryKind, Settings
-from modelengine_gateway.upstream import Upstream
+from modelengine_gateway.upstream import Deadlines, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def create(settings: Settings) -> FrontDoor:
         lifespan=lifespan,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
     )
-    surface.mount(app, Relay(directory, upstream, Balance()))
+    surface.mount(app, Relay(directory, upstream, Balance(), _deadlines(settings)))
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
@@ -84,6 +84,10 @@ def _directory(settings: Settings, upstream: Upstream) -> Directory:
     from modelengine_gateway import cluster
 
     return ConfigMaps(cluster.Registries(settings.namespaces), settings.own_namespace, upstream.is_ready)
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(settings.first_byte_s, settings.between_bytes_s, settings.answer_s)
 
 
 async def _keep(directory: Directory) -> None:

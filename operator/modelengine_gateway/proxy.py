@@ -17,20 +17,20 @@ from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to
 from modelengine_api.backend import ModelCard
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.directory import Directory
-from modelengine_gateway.upstream import Answer, Upstream
+from modelengine_gateway.upstream import Answer, Deadlines, Upstream
 
-# An engine may have a long queue before the first token, so a chat may be silent for as long as clients wait.
-CHAT_SILENCE_S = 600.0
-CALL_SILENCE_S = 10.0
+# What an engine answers from what it knows, it answers at once.
+CALL = Deadlines(first_byte_s=10.0, between_s=10.0, total_s=20.0)
 
 
 class Relay:
     """Answers for every model that the directory lists."""
 
-    def __init__(self, directory: Directory, upstream: Upstream, balance: Balance) -> None:
+    def __init__(self, directory: Directory, upstream: Upstream, balance: Balance, chat: Deadlines) -> None:
         self._directory = directory
         self._upstream = upstream
         self._balance = balance
+        self._chat = chat
 
     def models(self) -> Sequence[ModelCard]:
         return [self._card(protocol, name) for protocol, name in self._directory.known()]
@@ -43,7 +43,7 @@ class Relay:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
+            at, answer = await self._open(stack, request.model, EngineMethod.INFERENCE, _body(request), self._chat)
             last = rest = b""
             try:
                 async for data in answer:
@@ -61,19 +61,19 @@ class Relay:
                 raise failure
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
+        msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), self._chat)
         return dict(msg)
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
-        return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL_SILENCE_S))
+        return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL))
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
-        msg = await self._call(_named(model), EngineMethod.SUPPORT_METHODS, b"{}", CALL_SILENCE_S)
+        msg = await self._call(_named(model), EngineMethod.SUPPORT_METHODS, b"{}", CALL)
         return list(msg["support_methods"])
 
-    async def _call(self, model: str, method: EngineMethod, body: bytes, silence_s: float) -> Any:
+    async def _call(self, model: str, method: EngineMethod, body: bytes, deadlines: Deadlines) -> Any:
         async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, model, method, body, silence_s)
+            at, answer = await self._open(stack, model, method, body, deadlines)
             try:
                 return wire.unwrap(wire.decode(await answer.read()))
             except errors.StreamBroken:
@@ -81,7 +81,7 @@ class Relay:
                 raise
 
     async def _open(
-        self, stack: contextlib.AsyncExitStack, model: str, method: EngineMethod, body: bytes, silence_s: float
+        self, stack: contextlib.AsyncExitStack, model: str, method: EngineMethod, body: bytes, deadlines: Deadlines
     ) -> tuple[ServerInfo, Answer]:
         """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
@@ -89,7 +89,7 @@ class Relay:
             async with contextlib.AsyncExitStack() as attempt:
                 attempt.enter_context(self._balance.lease(at))
                 try:
-                    answer = await attempt.enter_async_context(self._upstream.open(at, method, body, silence_s))
+                    answer = await attempt.enter_async_context(self._upstream.open(at, method, body, deadlines))
                 except errors.ConnectionFailed as dead:
                     refusals[at] = dead
                     self._directory.unreachable(at)

@@ -273,10 +273,9 @@ def test_a_whole_answer_that_breaks_off_is_a_502(front_door: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_engine_that_falls_silent_is_given_up(
-    open_front_door: OpenFrontDoor, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, stream: bool
+    open_front_door: OpenFrontDoor, start_engine: StartEngine, stream: bool
 ) -> None:
-    monkeypatch.setattr(proxy, "CHAT_SILENCE_S", 0.3)
-    front_door = open_front_door()
+    front_door = open_front_door(first_byte_s=0.3)
     start_engine(FakeEngine(pause_s=5), front_door)
     reply = ask(front_door, INFERENCE, chat(stream=stream))
     assert (reply.status, reply.envelope["code"]) == (504, "wait_timeout")
