@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from modelengine_api import doors, limits, native
+from modelengine_api import doors, limits, native, plain
 from modelengine_api.backend import Backend
 
 
@@ -12,4 +12,6 @@ def mount(app: FastAPI, backend: Backend) -> None:
     """Adds the routes, the largest body that they read, and how each of them words its errors."""
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
-    app.include_router(native.routes(backend))
+    router = native.routes(backend)
+    app.router.routes.insert(0, plain.Shortcuts([router]))
+    app.include_router(router)

@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._is_asked = False
         self._is_complete = False
+        self._is_kept_alive = False
         self._heard_at = self._silence_s = self._over_at = 0.0
         self.status = 0
 
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether the answer has ended, and the connection has not."""
-        return self._is_complete and self._failure is None and self._parser.should_keep_alive()
+        return self._is_complete and self._failure is None and self._is_kept_alive
 
     async def ask(self, request: bytes, first_byte_s: float, between_s: float, total_s: float) -> bytes:
         """Sends the request; the first bytes of the answer's body, empty where it has none, once `status` is known."""
@@ -157,6 +158,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
+        self._is_kept_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
