@@ -35,6 +35,8 @@ class FakeEngine:
     break_after: int | None = None
     break_by: str = "raise"
     is_ready: bool = True
+    # Said in the place of the words: of each native part the fields that differ from an empty one.
+    parts: Sequence[Mapping[str, Any]] = ()
     requests: list[ChatRequest] = field(default_factory=list)
     open_streams: int = 0
     aborted: int = 0
@@ -49,7 +51,7 @@ class FakeEngine:
         self.open_streams += 1
         finished = False
         try:
-            for i, word in enumerate(self.words):
+            for i, part in enumerate(self._parts()):
                 if i == self.break_after:
                     if self.break_by == "raise":
                         raise errors.RequestFailed("the fake broke")
@@ -59,11 +61,8 @@ class FakeEngine:
                     return
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
-                part = ChatChunk(self.name, 3, i + 1, None, word, False, index=i, token_ids=(i,))
-                yield wire.encode_line(wire.ok(to_json(part)))
-            last = ChatChunk(self.name, 3, len(self.words), "stop", None, True, index=len(self.words))
-            finished = True
-            yield wire.encode_line(wire.ok(to_json(last)))
+                finished = bool(part["done"])
+                yield wire.encode_line(wire.ok(part))
         finally:
             self.open_streams -= 1
             self.aborted += not finished
@@ -77,7 +76,23 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.aborted += 1
             raise
-        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", "".join(self.words)))
+        *parts, last = self._parts()
+        said = {key: [part[key] for part in parts if part.get(key)] for key in ("content", "reasoning_content")}
+        lists = {key: [item for part in parts for item in part.get(key) or ()] for key in ("tool_calls", "logprobs")}
+        answer = ChatResponse(self.name, 3, last["response_length"], last["finish_reason"], "".join(said["content"]))
+        thought = {"reasoning_content": "".join(said["reasoning_content"])}
+        return {**to_json(answer), **{key: value for key, value in (thought | lists).items() if value}}
+
+    def _parts(self) -> list[dict[str, Any]]:
+        """The native parts of an answer, the last one included."""
+        said = self.parts or [*({"content": word} for word in self.words), {"done": True, "finish_reason": "stop"}]
+        return [self._part(i, fields) for i, fields in enumerate(said)]
+
+    def _part(self, index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if fields.get("done"):
+            return {**to_json(ChatChunk(self.name, 3, index, None, None, True, index=index)), **fields}
+        part = ChatChunk(self.name, 3, index + 1, None, "", False, index=index, token_ids=(index,))
+        return {**to_json(part), **fields}
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)
@@ -100,6 +115,22 @@ class FakeEngine:
             return Response(status_code=200 if self.is_ready else 503)
 
         return app
+
+
+class Informants(FakeEngine):
+    """Models that only tell about themselves: `asked` is who was; `broken` does not answer and `silent` never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str | None] = []
+
+    async def info(self, model: str | None) -> Mapping[str, Any]:
+        self.asked.append(model)
+        if model == "broken":
+            raise errors.Unavailable("gone")
+        if model == "silent":
+            await asyncio.sleep(3600)
+        return {"name": model}
 
 
 class ByteTokenizer:

@@ -29,6 +29,7 @@ STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
 Name = Annotated[str, MinLen(1), MaxLen(256)]
 TokenId = Annotated[int, Ge(0), Le(MAX_TOKEN_ID)]
+ToolChoice = Literal["auto", "none", "required"]
 Record = TypeVar("Record")
 
 
@@ -173,7 +174,7 @@ class ChatRequest:
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
     tools: Annotated[tuple[dict[str, Any], ...], MaxLen(256)] | None = None
-    tool_choice: Literal["auto", "none", "required"] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     options: ChatOptions = field(default_factory=ChatOptions)
     stream: bool = True

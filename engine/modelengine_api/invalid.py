@@ -31,12 +31,14 @@ RULES: Mapping[str, str] = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "dataclass_type": "must be an object",
+    "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
@@ -65,7 +67,7 @@ class Fault:
     @property
     def sentence(self) -> str:
         shows_given = self.kind not in ("missing", "json_invalid", *UNKNOWN_TYPES)
-        return f"{path(self.loc)}: {self.rule}" + (f", got {_shown(self.given)}" if shows_given else "")
+        return f"{path(self.loc)}: {self.rule}" + (f", got {shown(self.given)}" if shows_given else "")
 
 
 def explain(found: Sequence[Mapping[str, Any]], root: Any = None) -> errors.InvalidRequest:
@@ -169,7 +171,8 @@ def _step(kind: Any, part: str | int) -> list[Any]:
     return [hints[part]] if part in hints else []
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The input as a sentence may quote it."""
     plain = _plain(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(value, str | bytes | bool | None) else str(plain)
 

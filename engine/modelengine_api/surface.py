@@ -6,12 +6,15 @@ from fastapi import FastAPI
 
 from modelengine_api import doors, limits, native, plain
 from modelengine_api.backend import Backend
+from modelengine_api.ollama import routes as ollama
+from modelengine_api.openai import routes as openai
 
 
 def mount(app: FastAPI, backend: Backend) -> None:
     """Adds the routes, the largest body that they read, and how each of them words its errors."""
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
-    router = native.routes(backend)
-    app.router.routes.insert(0, plain.Shortcuts([router]))
-    app.include_router(router)
+    routers = [native.routes(backend), ollama.routes(backend), openai.routes(backend)]
+    app.router.routes.insert(0, plain.Shortcuts(routers))
+    for router in routers:
+        app.include_router(router)

@@ -17,7 +17,7 @@ from modelengine import errors, wire
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod
 from modelengine_api import doors, surface
 from modelengine_api.backend import ModelCard
-from modelengine_runtime import progress
+from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle
@@ -40,12 +40,20 @@ class EngineBackend:
         renderer, answer = await self._accept(request)
         async with aclosing(answer) as events:
             async for event in events:
-                yield renderer.line(event)
+                for line in renderer.lines(event):
+                    yield line
+                if renderer.is_done:
+                    return
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         renderer, answer = await self._accept(request)
+        messages: list[Mapping[str, Any]] = []
         async with aclosing(answer) as events:
-            return renderer.whole([event async for event in events])
+            async for event in events:
+                messages += renderer.messages(event)
+                if renderer.is_done:
+                    break
+        return answers.whole(messages)
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
@@ -71,7 +79,14 @@ class EngineBackend:
 
     async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
         accepted = await self._engine(request.model).accept(request)
-        return Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed), accepted.events
+        renderer = Renderer(
+            self._lifecycle.name,
+            accepted.prompt_length,
+            accepted.seed,
+            accepted.parser,
+            has_one_call=request.parallel_tool_calls is False,
+        )
+        return renderer, accepted.events
 
     def _engine(self, model: str | None) -> Engine:
         self._check_name(model)

@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatRequest
+from modelengine.protocol import MAX_SEED, ChatRequest, FinishReason
 from modelengine_runtime import prompt, sampling
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
+from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.scheduler import Limits, Scheduler
 from modelengine_runtime.sequence import ChatSequence, End, Event, Failure
 from modelengine_runtime.text import AnswerText
@@ -25,11 +26,15 @@ from modelengine_runtime.text import AnswerText
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request that is queued. `events` ends with an End, or raises the error that ended the request."""
+    """A request that is queued. `events` ends with an End, or raises the error that ended the request.
+
+    `parser` knows what the prompt and the tokens of a `resume` say; what comes in `events` it is still to be told.
+    """
 
     prompt_length: int
     seed: int
     events: AsyncGenerator[Event]
+    parser: AnswerParser | None = None
 
 
 class Engine:
@@ -48,22 +53,31 @@ class Engine:
         """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
-        tokens = await asyncio.get_running_loop().run_in_executor(
-            self._encoder, prompt.encode, self._encode_tokenizer, request
-        )
+        tokens, parser = await asyncio.get_running_loop().run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-        return Accepted(len(tokens), seed, self._events(request, tokens, resumed, limit, seed))
+        events = self._events(request, tokens, resumed, limit, seed, parser)
+        return Accepted(len(tokens), seed, events, parser)
 
     def stop(self) -> None:
         """Ends the step thread; what still runs fails with Unavailable."""
         self.loop.stop()
         self._encoder.shutdown()
 
+    def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
+        tokens = prompt.encode(self._encode_tokenizer, request)
+        return tokens, None if self.model.parsers is None else self.model.parsers.parser(tokens, request.tools or ())
+
     async def _events(
-        self, request: ChatRequest, tokens: Sequence[int], resumed: Sequence[int], limit: int, seed: int
+        self,
+        request: ChatRequest,
+        tokens: Sequence[int],
+        resumed: Sequence[int],
+        limit: int,
+        seed: int,
+        parser: AnswerParser | None,
     ) -> AsyncGenerator[Event]:
         mailbox: asyncio.Queue[Event] = asyncio.Queue()
         event_loop = asyncio.get_running_loop()
@@ -79,6 +93,10 @@ class Engine:
         if resumed:
             # Their text is followed off the step thread, which others wait for.
             end = await event_loop.run_in_executor(self._encoder, sequence.resume, resumed)
+            if parser is not None:
+                parser.feed(sequence.resumed_text)
+                if request.parallel_tool_calls is False and parser.calls:
+                    end = End(FinishReason.STOP, len(resumed), (), len(resumed))
             if end is not None:
                 yield end
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from modelengine_runtime import fusing, machine, memory, packing, runner
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.recording import NotRecordable
+from modelengine_runtime.response_parser import ResponseTemplate
 from modelengine_runtime.text import Decode
 
 log = logging.getLogger(__name__)
@@ -59,10 +61,11 @@ def load(
     parameters = packing.parameters(model)
     memory.trim()
     _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
+    template = _response_template(model, tokenizer)
     return LoadedModel(
         runner=chosen,
         tokenizer=tokenizer,
-        decode=_decoder(tokenizer),
+        decode=_decoder(tokenizer, _marks(tokenizer, template)),
         architecture=type(model).__name__,
         parameters=parameters,
         context_length=_context_length(config, max_context),
@@ -77,6 +80,7 @@ def load(
         ),
         vocabulary=int(config.get_text_config().vocab_size),
         has_prefix_cache=isinstance(chosen, runner.PackedRunner),
+        parsers=template,
     )
 
 
@@ -211,13 +215,48 @@ def _stop_tokens(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     return frozenset(listed if own is None else [*listed, own])
 
 
-def _decoder(tokenizer: Any) -> Decode:
-    """Tokens to text without special tokens. Every token of every answer goes through this, in the step thread."""
+def _response_template(model: PreTrainedModel, tokenizer: Any) -> ResponseTemplate | None:
+    """The tokenizer's own, else what transformers knows of the kind of model; None where it knows nothing."""
+    found = getattr(tokenizer, "response_template", None)
+    if found is None:
+        # Half a second, for a server that is not ours.
+        from transformers.cli.serving.utils import get_response_template
+
+        found = get_response_template(tokenizer, model)
+    if found is None:
+        return None
+    try:
+        return ResponseTemplate(found, lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=False)))
+    except (ValueError, TypeError, KeyError, AttributeError) as failure:
+        log.warning("thoughts and tool calls stay in the text: the response template is wrong: %s", failure)
+        return None
+
+
+def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:
+    """The special tokens that must stand in the text, because they mark thoughts or calls."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {token: added_token.content for token, added_token in added.items() if added_token.special}
+    return frozenset(token for token, text in special.items() if template is not None and template.needs(text))
+
+
+def _decoder(tokenizer: Any, marks: frozenset[int]) -> Decode:
+    """Tokens to text, of the special ones only the marks. Every token of every answer goes through this, in the step
+    thread."""
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         # Past the wrapper, which takes eight times as long as the decoding itself.
         backend = tokenizer.backend_tokenizer
-        return lambda tokens: str(backend.decode(tokens, skip_special_tokens=True))
-    return lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+        def write(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+            return str(backend.decode(tokens, skip_special_tokens=skip_special_tokens))
+    else:
+
+        def write(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+            return str(tokenizer.decode(tokens, skip_special_tokens, clean_up_tokenization_spaces=False))
+
+    if not marks:
+        return lambda tokens: write(tokens, True)
+    dropped = frozenset(tokenizer.all_special_ids) - marks
+    return lambda tokens: write([token for token in tokens if token not in dropped], False)
 
 
 def _estimated_kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelengine_runtime.loop import Runner
+from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.text import Decode
 
 
@@ -24,10 +25,19 @@ class Tokenizer(Protocol):
     ) -> Any: ...
 
 
+class Parsers(Protocol):
+    """Tells thoughts and calls from content, as this model marks them."""
+
+    def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
+        """For the answer to this prompt; None where all of it is content."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`decode` writes tokens as text, without the special ones; `stop_tokens` end an answer; `generation_defaults` is
-    what the checkpoint recommends for sampling. `vocabulary` is the number of its tokens, None where that is not known.
+    """`decode` writes tokens as text, without the special ones that mean nothing to `parsers`, which is None where
+    nobody knows how the model marks thoughts and calls. `stop_tokens` end an answer; `generation_defaults` is what the
+    checkpoint recommends for sampling. `vocabulary` is the number of its tokens, None where that is not known.
     `has_prefix_cache`: the runner reads a sequence's cache through its block table, so that sequences may share."""
 
     runner: Runner
@@ -43,3 +53,4 @@ class LoadedModel:
     kv_bytes_per_token: int
     vocabulary: int | None = None
     has_prefix_cache: bool = False
+    parsers: Parsers | None = None

@@ -94,6 +94,8 @@ class ChatSequence:
     # The last full block of these, as the prefix cache calls it.
     node: int | str = ""
     preemptions: int = 0
+    # The text of the tokens that it is resumed with.
+    resumed_text: str = ""
     lookup: Lookup = field(default_factory=Lookup)
     _sent: int = 0
 
@@ -151,7 +153,8 @@ class ChatSequence:
         Their text is not delivered again: whoever has a token has all the text that came with it.
         """
         for token in token_ids:
-            _, reason = self._take(token)
+            text, reason = self._take(token)
+            self.resumed_text += text
             self._sent = len(self.output)
             if reason is not None:
                 return self._end(reason)

@@ -57,10 +57,6 @@ def create(settings: Settings) -> FrontDoor:
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
-    @app.get("/")
-    async def what_is_this() -> Response:
-        return doors.answer(f"ModelEngine {modelengine.__version__}: a name server and front door to chat models")
-
     @app.get("/health")
     async def health() -> Response:
         """Would a restart help?"""

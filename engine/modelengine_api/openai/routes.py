@@ -1,0 +1,103 @@
+"""OpenAI's routes, `/v1/...`: reads a request, has its translation made into native ones, and sends what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from modelengine import errors
+from modelengine.protocol import ChatRequest
+from modelengine_api import bodies, doors, failures, ignored, streaming
+from modelengine_api.backend import Backend
+from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, parts
+from modelengine_api.openai.chat import ChatCompletionRequest
+from modelengine_api.openai.chat_answer import ChatStream
+from modelengine_api.openai.completion import CompletionRequest
+from modelengine_api.openai.completion_answer import CompletionStream
+
+EVENT_STREAM = "text/event-stream"
+
+_chat = bodies.Reader(ChatCompletionRequest)
+_completion = bodies.Reader(CompletionRequest)
+
+
+class Events(Protocol):
+    """What makes the events of a stream from native parts."""
+
+    def feed(self, choice: int, said: Sequence[parts.Part]) -> bytes: ...
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    def end(self) -> bytes: ...
+
+
+def routes(backend: Backend) -> APIRouter:
+    """All of them over this backend."""
+    router = APIRouter(prefix="/v1")
+    started = int(time.time())
+
+    @router.get("/models")
+    async def list_models() -> Response:
+        return answer(models.listing(backend.models(), started))
+
+    @router.get("/models/{name:path}")
+    async def retrieve_model(name: str) -> Response:
+        return answer(models.one(backend.models(), name, started))
+
+    @router.post("/chat/completions")
+    async def chat(request: Request) -> Response:
+        asked = await _chat.read(request)
+        natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
+        if asked.stream:
+            events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
+            return event_stream(backend, natives, events, headers)
+        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
+
+    @router.post("/completions")
+    async def complete(request: Request) -> Response:
+        asked = await _completion.read(request)
+        natives, created = asked.natives(), int(time.time())
+        headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
+        if asked.stream:
+            events: Events = CompletionStream(asked.model, created, asked.echoes(), asked.choices, asked.wants_usage)
+            return event_stream(backend, natives, events, headers)
+        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
+
+    return router
+
+
+def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
+
+
+def event_stream(
+    backend: Backend, natives: Sequence[ChatRequest], events: Events, headers: Mapping[str, str]
+) -> Response:
+    return streaming.LineStream(
+        _events(backend, natives, events), media_type=EVENT_STREAM, last_word=last_event, headers=headers
+    )
+
+
+async def _events(backend: Backend, natives: Sequence[ChatRequest], events: Events) -> AsyncIterator[bytes]:
+    async with choices.closing(choices.stream(backend, natives)) as answers:
+        async for choice, lines in answers:
+            batch = parts.of(lines)
+            if event := events.feed(choice, batch.parts):
+                yield event
+            if batch.failure is not None:
+                raise batch.failure
+    if not events.is_complete:
+        raise errors.StreamBroken("the engine's answer stopped before its final part")
+    yield events.end()
+
+
+def last_event(failure: errors.ModelEngineError) -> bytes:
+    """How a stream ends that fails: neither a finish_reason nor [DONE] follows."""
+    return b"data: " + doors.encoded(failures.openai(failure)) + b"\n\n"
