@@ -14,8 +14,8 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, to_json
-from modelengine_api import surface
+from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, EngineLoad, to_json
+from modelengine_api import load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.scheduler import Chunk
@@ -35,6 +35,7 @@ class FakeEngine:
     break_after: int | None = None
     break_by: str = "raise"
     is_ready: bool = True
+    reports_load: bool = True
     # Said in the place of the words: of each native part the fields that differ from an empty one.
     parts: Sequence[Mapping[str, Any]] = ()
     requests: list[ChatRequest] = field(default_factory=list)
@@ -106,9 +107,14 @@ class FakeEngine:
         if model not in (None, self.name):
             raise errors.unknown_name("model", model, [self.name])
 
+    def _load(self) -> EngineLoad:
+        return EngineLoad(self.open_streams, 0)
+
     def app(self) -> FastAPI:
         app = FastAPI()
         surface.mount(app, self)
+        if self.reports_load:
+            app.include_router(load_reports.route(self._load, lambda: not self.is_ready))
 
         @app.get("/ready")
         async def ready() -> Response:

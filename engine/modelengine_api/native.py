@@ -12,7 +12,6 @@ from modelengine import errors
 from modelengine.protocol import STRICT, ChatRequest, EngineMethod, Name
 from modelengine_api import bodies, doors, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.plain import PlainRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ async def read_chat(request: Request) -> ChatRequest:
 
 def routes(backend: Backend) -> APIRouter:
     """The three native routes over this backend."""
-    router = APIRouter(route_class=PlainRoute)
+    router = APIRouter()
 
     @router.post(f"/engine/{EngineMethod.INFERENCE}")
     async def inference(request: Request) -> Response:

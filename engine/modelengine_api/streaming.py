@@ -103,7 +103,7 @@ class LineStream(Response):
         except asyncio.CancelledError:
             self._client.forgive()
             if not self._client.is_lost:
-                # Only the end of the server's grace cancels a request. This is its last word, so it is not raised again.
+                # Only the end of the server's grace cancels a request: this is its last word, and not raised again.
                 await self._last_word(errors.Unavailable("the server is stopping"), send)
         finally:
             self._client.served()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from modelengine_api import doors, limits, native, plain
+from modelengine_api import doors, limits, native, shortcuts
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import routes as ollama
 from modelengine_api.openai import routes as openai
@@ -15,6 +15,6 @@ def mount(app: FastAPI, backend: Backend) -> None:
     doors.install(app)
     app.add_middleware(limits.BodyLimit)
     routers = [native.routes(backend), ollama.routes(backend), openai.routes(backend)]
-    app.router.routes.insert(0, plain.Shortcuts(routers))
+    app.router.routes.insert(0, shortcuts.Shortcuts(routers))
     for router in routers:
         app.include_router(router)

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod
-from modelengine_api import doors, surface
+from modelengine.protocol import CHAT, ChatRequest, EngineLoad, EngineMethod
+from modelengine_api import doors, load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
@@ -100,6 +100,7 @@ class EngineBackend:
 def create_app(lifecycle: Lifecycle) -> FastAPI:
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
     surface.mount(app, EngineBackend(lifecycle))
+    app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
     async def health() -> Response:
@@ -117,6 +118,11 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
         return doors.answer(progress.report(lifecycle.stage))
 
     return app
+
+
+def _load(lifecycle: Lifecycle) -> EngineLoad:
+    load = lifecycle.engine.loop.load
+    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:

@@ -15,11 +15,14 @@ from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, surface
 from modelengine_gateway import loops, nameserver
-from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.dispatch import Dispatch, Waiting
 from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.proxy import Relay
+from modelengine_gateway.reports import LoadReports
 from modelengine_gateway.settings import RegistryKind, Settings
 from modelengine_gateway.upstream import Deadlines, Upstream
 
@@ -37,14 +40,20 @@ class FrontDoor:
 def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
     directory = _directory(settings, upstream)
+    loads, outliers = Loads(), Outliers()
+    waiting = Waiting(settings.queue_length, settings.queue_s)
+    dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
+    reports = LoadReports(directory, upstream, loads, outliers.forget)
     keeping: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with upstream:
             keeping.append(asyncio.create_task(_keep(directory)))
+            keeping.append(asyncio.create_task(reports.keep()))
             yield
-            keeping[0].cancel()
+            for task in keeping:
+                task.cancel()
             await asyncio.wait(keeping)
 
     app = FastAPI(
@@ -53,7 +62,7 @@ def create(settings: Settings) -> FrontDoor:
         lifespan=lifespan,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
     )
-    surface.mount(app, Relay(directory, upstream, Balance(), _deadlines(settings)))
+    surface.mount(app, Relay(directory, dispatch, _deadlines(settings)))
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 

@@ -137,11 +137,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         if not self._is_asked:
-            return self._fail(ValueError("an answer to nothing"))
+            self._fail(ValueError("an answer to nothing"))
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return self._fail(ValueError("not HTTP"))
+            self._fail(ValueError("not HTTP"))
+            return
         if self._size > HIGH_WATER and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()

@@ -19,7 +19,6 @@ import modelengine
 from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, streaming
-from modelengine_api.plain import PlainRoute
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.leases import Leases
 
@@ -193,7 +192,7 @@ def look_ups(directory: Directory) -> list[BaseRoute]:
 
 def routes(directory: Directory) -> APIRouter:
     """A route for each method of the protocol but the look-ups."""
-    router = APIRouter(route_class=PlainRoute)
+    router = APIRouter()
     _add(router, NameServer(directory), set(NameServerMethod) - LOOK_UPS - REGISTRATIONS)
     if isinstance(directory, Leases):
         _add(router, Registrations(directory), REGISTRATIONS)

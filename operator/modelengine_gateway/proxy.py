@@ -6,31 +6,30 @@ unchanged, and an answer that breaks off ends with an error line.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import CHAT, ChatRequest, EngineMethod, to_json
 from modelengine_api.backend import ModelCard
-from modelengine_gateway.balance import Balance
+from modelengine_gateway import affinity
 from modelengine_gateway.directory import Directory
-from modelengine_gateway.upstream import Answer, Deadlines, Upstream
+from modelengine_gateway.dispatch import Call, Dispatch
+from modelengine_gateway.upstream import Deadlines
 
 # What an engine answers from what it knows, it answers at once.
-CALL = Deadlines(first_byte_s=10.0, between_s=10.0, total_s=20.0)
+ABOUT_ITSELF = Deadlines(first_byte_s=10.0, between_s=10.0, total_s=20.0)
 
 
 class Relay:
     """Answers for every model that the directory lists."""
 
-    def __init__(self, directory: Directory, upstream: Upstream, balance: Balance, chat: Deadlines) -> None:
+    def __init__(self, directory: Directory, dispatch: Dispatch, deadlines: Deadlines) -> None:
         self._directory = directory
-        self._upstream = upstream
-        self._balance = balance
-        self._chat = chat
+        self._dispatch = dispatch
+        self._deadlines = deadlines
 
     def models(self) -> Sequence[ModelCard]:
         return [self._card(protocol, name) for protocol, name in self._directory.known()]
@@ -42,11 +41,10 @@ class Relay:
         )
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
-        async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, request.model, EngineMethod.INFERENCE, _body(request), self._chat)
+        with await self._dispatch.open(self._chat_call(request)) as relayed:
             last = rest = b""
             try:
-                async for data in answer:
+                async for data in relayed.answer:
                     lines, newline, rest = (rest + data).rpartition(b"\n")
                     if newline:
                         last = lines
@@ -57,57 +55,34 @@ class Relay:
                 failure = errors.StreamBroken("the engine's answer stopped before its final part")
             # An engine that dies after its last word leaves a whole answer.
             if not is_final(last):
-                self._directory.suspect(at)
+                self._dispatch.broke_off(relayed.at)
                 raise failure
+            self._dispatch.succeeded(relayed.at)
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), self._chat)
-        return dict(msg)
+        return dict(await self._call(self._chat_call(request)))
+
+    def _chat_call(self, request: ChatRequest) -> Call:
+        return Call(CHAT, request.model, EngineMethod.INFERENCE, _body(request), self._deadlines, affinity.key(request))
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
-        return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL))
+        return dict(await self._ask(model, EngineMethod.INFO))
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
-        msg = await self._call(_named(model), EngineMethod.SUPPORT_METHODS, b"{}", CALL)
-        return list(msg["support_methods"])
+        return list((await self._ask(model, EngineMethod.SUPPORT_METHODS))["support_methods"])
 
-    async def _call(self, model: str, method: EngineMethod, body: bytes, deadlines: Deadlines) -> Any:
-        async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, model, method, body, deadlines)
+    async def _ask(self, model: str | None, method: EngineMethod) -> Any:
+        return await self._call(Call(CHAT, _named(model), method, b"{}", ABOUT_ITSELF))
+
+    async def _call(self, call: Call) -> Any:
+        with await self._dispatch.open(call) as relayed:
             try:
-                return wire.unwrap(wire.decode(await answer.read()))
+                msg = wire.unwrap(wire.decode(await relayed.answer.read()))
             except errors.StreamBroken:
-                self._directory.suspect(at)
+                self._dispatch.broke_off(relayed.at)
                 raise
-
-    async def _open(
-        self, stack: contextlib.AsyncExitStack, model: str, method: EngineMethod, body: bytes, deadlines: Deadlines
-    ) -> tuple[ServerInfo, Answer]:
-        """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
-        refusals: dict[ServerInfo, errors.ModelEngineError] = {}
-        while at := self._balance.pick([s for s in self._directory.services(CHAT, model) if s not in refusals]):
-            async with contextlib.AsyncExitStack() as attempt:
-                attempt.enter_context(self._balance.lease(at))
-                try:
-                    answer = await attempt.enter_async_context(self._upstream.open(at, method, body, deadlines))
-                except errors.ConnectionFailed as dead:
-                    refusals[at] = dead
-                    self._directory.unreachable(at)
-                except (errors.Busy, errors.Unavailable) as refused:
-                    refusals[at] = refused
-                else:
-                    await stack.enter_async_context(attempt.pop_all())
-                    return at, answer
-        raise self._nobody(model, list(refusals.values()))
-
-    def _nobody(self, model: str, refusals: Sequence[errors.ModelEngineError]) -> errors.ModelEngineError:
-        if not refusals:
-            return self._directory.missing(CHAT, model)
-        # One that is only full is a better reason to come again than one that is gone.
-        for kind in (errors.Busy, errors.Unavailable):
-            if refused := next((refusal for refusal in refusals if isinstance(refusal, kind)), None):
-                return refused
-        return errors.Unavailable(f"none of the {len(refusals)} replica(s) of {model!r} answers", retry_after_s=1)
+            self._dispatch.succeeded(relayed.at)
+            return msg
 
 
 def is_final(lines: bytes) -> bool:

@@ -36,7 +36,7 @@ class Settings:
     answer_s: float = 3600.0
     # How many requests for one name may wait while every replica is full or none is ready, and how long.
     queue_length: int = 256
-    queue_s: float = 10.0
+    queue_s: float = 5.0
     log_level: str = "INFO"
     registry: RegistryKind = RegistryKind.MEMORY
     # Of ConfigMaps: the namespaces that are read, all when empty, and the one whose names go first.

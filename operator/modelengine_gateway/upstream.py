@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from modelengine import errors, wire
-from modelengine.protocol import EngineMethod, ServerInfo, host_in_url
+from modelengine.protocol import ServerInfo, host_in_url
 from modelengine_gateway import loops
 from modelengine_gateway.connection import Connection, Overdue
 
@@ -29,11 +29,19 @@ class Deadlines:
 
 
 class Answer:
-    """An engine's answer whose first bytes have come. Iterate it for all of them; raises StreamBroken midway."""
+    """An engine's answer whose first bytes have come. Leave it by `with`; iterate it for all of them, which
+    raises StreamBroken midway."""
 
-    def __init__(self, connection: Connection, first: bytes) -> None:
+    def __init__(self, connection: Connection, first: bytes, on_close: Callable[[Connection], None]) -> None:
         self._connection = connection
         self._first = first
+        self._on_close = on_close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._on_close(self._connection)
 
     def __aiter__(self) -> Self:
         return self
@@ -58,8 +66,8 @@ class Answer:
 class Upstream:
     """An HTTP client for engines; open it with `async with`.
 
-    A connection whose answer has ended serves the next request. One that was closed meanwhile costs nothing: where not a
-    byte has come of an answer, a new connection is asked the same. Leaving an answer before its end closes its
+    A connection whose answer has ended serves the next request. One that was closed meanwhile costs nothing: where not
+    a byte has come of an answer, a new connection is asked the same. Leaving an answer before its end closes its
     connection, which aborts the request there.
     """
 
@@ -91,25 +99,20 @@ class Upstream:
             if connection is not None:
                 connection.close()
 
-    @contextlib.asynccontextmanager
-    async def open(
-        self, at: ServerInfo, method: EngineMethod, body: bytes, deadlines: Deadlines
-    ) -> AsyncIterator[Answer]:
-        """The engine's answer, once it has begun; leaving closes it, which aborts the request there.
+    async def open(self, at: ServerInfo, path: str, body: bytes, deadlines: Deadlines, verb: str = "POST") -> Answer:
+        """The engine's answer, once it has begun, to be left by `with`; before its end that aborts the request there.
 
         Raises ConnectionFailed when no byte of an answer comes, WaitTimeout when the engine took the request and said
         nothing until its deadline, and whatever error the engine answered.
         """
-        connection, first = await self._begin(at, _request(at, "POST", f"/engine/{method}", body), deadlines)
-        try:
-            answer = Answer(connection, first)
+        connection, first = await self._begin(at, _request(at, verb, path, body), deadlines)
+        answer = Answer(connection, first, partial(self._take_back, at))
+        if connection.status == 200 and first:
+            return answer
+        with answer:
             if connection.status != 200:
                 await _raise_refusal(answer, at, connection.status)
-            if not first:
-                raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
-            yield answer
-        finally:
-            self._take_back(at, connection)
+            raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
 
     async def _begin(self, at: ServerInfo, request: bytes, deadlines: Deadlines) -> tuple[Connection, bytes]:
         """The connection on which the answer has begun, and its first bytes."""
