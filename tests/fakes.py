@@ -35,6 +35,8 @@ class FakeEngine:
     break_after: int | None = None
     break_by: str = "raise"
     is_ready: bool = True
+    # So many streams at once; more are refused as full.
+    places: int | None = None
     reports_load: bool = True
     # Said in the place of the words: of each native part the fields that differ from an empty one.
     parts: Sequence[Mapping[str, Any]] = ()
@@ -49,6 +51,8 @@ class FakeEngine:
         self.requests.append(request)
         if self.refusal is not None:
             raise self.refusal
+        if self.places is not None and self.open_streams >= self.places:
+            raise errors.Busy("full")
         self.open_streams += 1
         finished = False
         try:

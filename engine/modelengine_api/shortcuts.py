@@ -33,7 +33,7 @@ class Shortcuts(BaseRoute):
             for router in routers
             for route in router.routes
             if isinstance(route, APIRoute) and _is_plain(route)
-            for method in route.methods
+            for method in route.methods or ()
         }
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -146,7 +146,6 @@ class Dispatch:
                         break
                     held.enter_context(self._budget.retry())
                 held.enter_context(self._budget.request())
-                held.callback(self._call_next, call.name)
                 held.enter_context(self._loads.lease(at))
                 try:
                     answer = await self._upstream.open(at, f"/engine/{call.method}", call.body, call.deadlines)
@@ -163,6 +162,7 @@ class Dispatch:
                         self.failed(at)
                     raise
                 else:
+                    held.callback(self._call_next, call.name)
                     held.enter_context(answer)
                     return Relayed(at, answer, held.pop_all())
         raise self._nobody(call, refusals)

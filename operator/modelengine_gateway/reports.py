@@ -62,8 +62,8 @@ class LoadReports:
                     async for line in _lines(answer):
                         self._loads.reported(info, parse(line))
                         pause_s = FIRST_PAUSE_S
-            except (errors.StreamBroken, errors.ConnectionFailed):
-                # Nobody need ask it for a chat to find out.
+            except errors.StreamBroken:
+                # It was there a moment ago; no chat need find out.
                 self._directory.suspect(info)
             except errors.ModelEngineError as refused:
                 log.debug("%s reports no load: %s", info.url, refused)
