@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from openai import BaseModel
-from openai.types import Completion
+from openai.types import Completion, responses
 from openai.types.chat import ChatCompletionChunk
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# By the type that each event has.
+EVENTS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for name, model in vars(responses).items()
+    if name.endswith("Event") and isinstance(model, type)
+}
 # What other servers have added and clients read, though OpenAI's own models don't know it.
 KNOWN_ADDITIONS = frozenset({"reasoning_content"})
 
@@ -57,6 +64,15 @@ def _unfinished(piece: str) -> Completion:
     for choice, reason in zip(part.choices, reasons, strict=True):
         choice.finish_reason = reason
     return part
+
+
+def response_events(body: bytes) -> list[Any]:
+    """The typed events of a streamed response, each named as its type says."""
+    found = []
+    for name, piece in zip(re.findall(r"^event: (.*)$", body.decode(), re.MULTILINE), events(body), strict=True):
+        assert json.loads(piece)["type"] == name
+        found.append(typed(EVENTS[name], piece))
+    return found
 
 
 def error_of(raw: bytes | str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx2
 
@@ -124,6 +124,10 @@ class AsyncNameServerClient(AsyncClient):
     async def get_service_names(self, protocol: str) -> list[str]:
         return await self._run(flows.get_service_names(self.base_url, protocol))
 
+    async def wait(self, name: str, timeout: float = 600.0) -> list[ServerInfo]:
+        """Returns when the name is served, whatever it speaks. Raises WaitTimeout after `timeout` seconds."""
+        return await self._run(flows.wait_service_available(self.base_url, None, name, timeout))
+
     async def support_methods(self) -> list[str]:
         msg = await self._run(flows.nameserver(self.base_url, NameServerMethod.SUPPORT_METHODS, {}))
         return list(msg["support_methods"])
@@ -139,16 +143,10 @@ class AsyncNameServerClient(AsyncClient):
         return AsyncStream(response, flows.WatchParts())
 
 
-class AsyncChatClient(AsyncClient):
-    """Finds a model by name and chats with it, on any of its replicas; `relayed` as in `ChatClient`.
+class AsyncModelClient(AsyncClient):
+    """Finds models of one `protocol` by name; `relayed` as in `ModelClient`."""
 
-    async with AsyncChatClient() as client:
-        stream = await client.chat("demo", [{"role": "user", "content": "hello"}], stream=True)
-        async for part in stream:
-            print(part.content or "", end="")
-    """
-
-    protocol = CHAT
+    protocol: ClassVar[str]
 
     def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
         super().__init__(host)
@@ -175,6 +173,18 @@ class AsyncChatClient(AsyncClient):
         return dict(
             await self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.INFO, self._way))
         )
+
+
+class AsyncChatClient(AsyncModelClient):
+    """Finds a model by name and chats with it, on any of its replicas.
+
+    async with AsyncChatClient() as client:
+        stream = await client.chat("demo", [{"role": "user", "content": "hello"}], stream=True)
+        async for part in stream:
+            print(part.content or "", end="")
+    """
+
+    protocol = CHAT
 
     @overload
     async def chat(

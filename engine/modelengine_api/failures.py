@@ -26,6 +26,7 @@ OPENAI_KINDS: Mapping[str, str] = {
 OPENAI_TYPES: Mapping[int, str] = {403: "permission_error", 429: "rate_limit_error"}
 # An engine names the fields of the native protocol. Of these some have another place in OpenAI's.
 NATIVE_FIELD = re.compile(r"^(?:options\.)?([a-z_]+[\w.\[\]]*): ")
+NATIVE_OPTION = re.compile(r"^options\.([a-z_]+)(?=[\w.\[\]]*: )")
 OPENAI_FIELDS: Mapping[str, str] = {"max_new_tokens": "max_tokens", "think": "reasoning_effort"}
 
 
@@ -35,9 +36,10 @@ class NoRoute(errors.NotFound):
 
 def openai(failure: errors.ModelEngineError) -> dict[str, Any]:
     """OpenAI's error object; `param` is the field that is wrong."""
+    message = NATIVE_OPTION.sub(lambda found: OPENAI_FIELDS.get(found[1], found[1]), failure.message)
     return {
         "error": {
-            "message": failure.message,
+            "message": message,
             "type": _openai_type(failure.status),
             "param": _openai_field(failure),
             "code": _openai_code(failure),

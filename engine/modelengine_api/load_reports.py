@@ -32,7 +32,7 @@ def route(read: ReadLoad, is_over: IsOver) -> APIRouter:
     """`is_over`: no request is taken any more, so nobody needs to know."""
     router = APIRouter()
 
-    @router.get(PATH)
+    @router.get(PATH, include_in_schema=False)
     async def load() -> Response:
         return streaming.LineStream(lines(read, is_over))
 

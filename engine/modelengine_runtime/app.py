@@ -14,13 +14,14 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineLoad, EngineMethod
+from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
 from modelengine_api import doors, load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
 from modelengine_runtime.sequence import Event
 
@@ -34,7 +35,7 @@ class EngineBackend:
     def models(self) -> Sequence[ModelCard]:
         is_ready = self._lifecycle.is_ready
         why_not = None if is_ready else f"{self._lifecycle.name!r} is not ready: {self._lifecycle.stage}"
-        return [ModelCard(self._lifecycle.name, CHAT, int(is_ready), why_not)]
+        return [ModelCard(self._lifecycle.name, self._lifecycle.protocol, int(is_ready), why_not)]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         renderer, answer = await self._accept(request)
@@ -55,18 +56,26 @@ class EngineBackend:
                     break
         return answers.whole(messages)
 
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, EMBED).embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, RERANK).rerank(request)
+
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
+        more = engine.details if isinstance(engine, EncodingEngine) else {}
         return {
             "name": self._lifecycle.name,
-            "protocol": CHAT,
+            "protocol": self._lifecycle.protocol,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
             "context_length": facts.context_length,
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
+            **more,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
@@ -75,10 +84,13 @@ class EngineBackend:
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
         self._check_name(model)
-        return sorted(EngineMethod)
+        return methods(self._lifecycle.protocol)
 
     async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
-        accepted = await self._engine(request.model).accept(request)
+        engine = self._engine(request.model)
+        if not isinstance(engine, Engine):
+            raise self._speaks_another(CHAT)
+        accepted = await engine.accept(request)
         renderer = Renderer(
             self._lifecycle.name,
             accepted.prompt_length,
@@ -88,7 +100,16 @@ class EngineBackend:
         )
         return renderer, accepted.events
 
-    def _engine(self, model: str | None) -> Engine:
+    def _encoding_engine(self, model: str, protocol: str) -> EncodingEngine:
+        engine = self._engine(model)
+        if isinstance(engine, EncodingEngine) and protocol == self._lifecycle.protocol:
+            return engine
+        raise self._speaks_another(protocol)
+
+    def _speaks_another(self, asked: str) -> errors.InvalidRequest:
+        return errors.speaks_another(self._lifecycle.name, [self._lifecycle.protocol], asked)
+
+    def _engine(self, model: str | None) -> AnyEngine:
         self._check_name(model)
         return self._lifecycle.engine
 
@@ -121,7 +142,10 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
 
 
 def _load(lifecycle: Lifecycle) -> EngineLoad:
-    load = lifecycle.engine.loop.load
+    engine = lifecycle.engine
+    if isinstance(engine, EncodingEngine):
+        return EngineLoad(engine.loop.running, engine.loop.waiting)
+    load = engine.loop.load
     return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 

@@ -14,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatRequest, FinishReason
-from modelengine_runtime import prompt, sampling
+from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
+from modelengine_api import chat_checks
+from modelengine_runtime import grammars, prompt, sampling, tool_grammar
+from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.parsing import AnswerParser
+from modelengine_runtime.sampling import Guide
 from modelengine_runtime.scheduler import Limits, Scheduler
 from modelengine_runtime.sequence import ChatSequence, End, Event, Failure
 from modelengine_runtime.text import AnswerText
@@ -53,34 +56,14 @@ class Engine:
         """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
-        tokens, parser = await asyncio.get_running_loop().run_in_executor(self._encoder, self._encode, request)
+        chat_checks.check(request)
+        event_loop = asyncio.get_running_loop()
+        tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-        events = self._events(request, tokens, resumed, limit, seed, parser)
-        return Accepted(len(tokens), seed, events, parser)
-
-    def stop(self) -> None:
-        """Ends the step thread; what still runs fails with Unavailable."""
-        self.loop.stop()
-        self._encoder.shutdown()
-
-    def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
-        tokens = prompt.encode(self._encode_tokenizer, request)
-        return tokens, None if self.model.parsers is None else self.model.parsers.parser(tokens, request.tools or ())
-
-    async def _events(
-        self,
-        request: ChatRequest,
-        tokens: Sequence[int],
-        resumed: Sequence[int],
-        limit: int,
-        seed: int,
-        parser: AnswerParser | None,
-    ) -> AsyncGenerator[Event]:
         mailbox: asyncio.Queue[Event] = asyncio.Queue()
-        event_loop = asyncio.get_running_loop()
         sequence = ChatSequence(
             id=next(self._ids),
             prompt=tokens,
@@ -89,17 +72,68 @@ class Engine:
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
+            guide=await self._guide(request),
         )
+        end = None
         if resumed:
             # Their text is followed off the step thread, which others wait for.
-            end = await event_loop.run_in_executor(self._encoder, sequence.resume, resumed)
-            if parser is not None:
-                parser.feed(sequence.resumed_text)
-                if request.parallel_tool_calls is False and parser.calls:
-                    end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-            if end is not None:
-                yield end
-                return
+            end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
+            if parser is not None and parser.calls and request.parallel_tool_calls is False:
+                end = End(FinishReason.STOP, len(resumed), (), len(resumed))
+        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), parser)
+
+    async def warm_up(self, name: str) -> None:
+        """One short answer."""
+        hello = ChatRequest(name, (Message("user", "hello"),), options=ChatOptions(max_new_tokens=2))
+        answer = await self.accept(hello)
+        events = [event async for event in answer.events]
+        assert isinstance(events[-1], End)
+
+    def stop(self) -> None:
+        """Ends the step thread; what still runs fails with Unavailable."""
+        self.loop.stop()
+        self._encoder.shutdown()
+        if self.model.grammars is not None:
+            self.model.grammars.close()
+
+    def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
+        tokens = prompt.encode(self._encode_tokenizer, request)
+        if self.model.parsers is None or prompt.has_format(request):
+            # JSON may have a mark in one of its texts.
+            return tokens, None
+        # A grammar begins where the answer begins, whatever the chat template has begun.
+        begun = [] if prompt.must_follow(request) else tokens
+        return tokens, self.model.parsers.parser(begun, prompt.offered(request))
+
+    async def _guide(self, request: ChatRequest) -> Guide | None:
+        if not prompt.must_follow(request):
+            return None
+        grammar = await asyncio.get_running_loop().run_in_executor(self._encoder, self._grammar, request)
+        assert self.model.grammars is not None
+        return await self.model.grammars.guide(grammar)
+
+    def _grammar(self, request: ChatRequest) -> Grammar:
+        shape = request.options.response_format if prompt.has_format(request) else None
+        if self.model.grammars is None:
+            where = "tool_choice" if shape is None else "options.response_format"
+            raise errors.InvalidRequest(f"{where}: the tokens of {request.model!r} can't be read for a grammar")
+        if shape is not None:
+            return grammars.of_format(shape)
+        calls = None if self.model.parsers is None else self.model.parsers.calls
+        symbols, is_one = self.model.grammars.vocabulary.symbols, request.parallel_tool_calls is False
+        lark = None if calls is None else tool_grammar.grammar(calls, request.tools or (), is_one, symbols)
+        if lark is None:
+            raise errors.InvalidRequest(
+                f"tool_choice: {request.model!r} can't be made to call a tool; 'auto' leaves it to the model"
+            )
+        return grammars.of_calls(lark)
+
+    async def _events(
+        self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], end: End | None
+    ) -> AsyncGenerator[Event]:
+        if end is not None:
+            yield end
+            return
         self.loop.submit(sequence)
         try:
             while True:
@@ -111,6 +145,16 @@ class Engine:
                     return
         finally:
             self.loop.abort(sequence)
+
+
+def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser | None) -> End | None:
+    try:
+        end = sequence.resume(tokens)
+    except ValueError as refused:
+        raise errors.InvalidRequest(f"resume.token_ids: {refused}") from refused
+    if parser is not None:
+        parser.feed(sequence.resumed_text)
+    return end
 
 
 def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], event: Event) -> None:

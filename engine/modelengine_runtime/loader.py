@@ -17,11 +17,13 @@ from modelengine.errors import ModelLoadError
 from modelengine_kernels import library
 from modelengine_kernels.gpu.layers import replace_linears
 from modelengine_runtime import fusing, machine, memory, packing, runner
+from modelengine_runtime.grammars import Grammars
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.recording import NotRecordable
 from modelengine_runtime.response_parser import ResponseTemplate
 from modelengine_runtime.text import Decode
+from modelengine_runtime.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +57,14 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, chosen = read(folder, config, choose_dtype(dtype, config, where, quantization), where, quantization)
     except Exception as failure:  # Foreign code reading foreign files raises anything; the user needs one line.
-        raise ModelLoadError(f"model folder {folder}: {_first_line(failure)}") from failure
+        raise ModelLoadError(f"model folder {folder}: {first_line(failure)}") from failure
     if not getattr(tokenizer, "chat_template", None):
         raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
     parameters = packing.parameters(model)
     memory.trim()
     _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
     template = _response_template(model, tokenizer)
+    stop_tokens = _stop_tokens(model, tokenizer)
     return LoadedModel(
         runner=chosen,
         tokenizer=tokenizer,
@@ -71,7 +74,7 @@ def load(
         context_length=_context_length(config, max_context),
         dtype=_name(packing.number_type(model)) if quantization == packing.NONE else quantization,
         device=where,
-        stop_tokens=_stop_tokens(model, tokenizer),
+        stop_tokens=stop_tokens,
         generation_defaults=model.generation_config.to_dict(),
         kv_bytes_per_token=(
             chosen.kv_bytes_per_token()
@@ -81,6 +84,7 @@ def load(
         vocabulary=int(config.get_text_config().vocab_size),
         has_prefix_cache=isinstance(chosen, runner.PackedRunner),
         parsers=template,
+        grammars=_grammars(tokenizer, stop_tokens),
     )
 
 
@@ -179,7 +183,7 @@ def _speed_up(model: PreTrainedModel) -> Runner:
     try:
         chosen = runner.choose(model)
     except Exception as failure:  # Whatever a foreign model raises over layers that are not torch's own.
-        raise NotPackable(_first_line(failure)) from failure
+        raise NotPackable(first_line(failure)) from failure
     if not isinstance(chosen, runner.PackedRunner):
         return chosen
     before = runner.packed_logits(model)
@@ -232,6 +236,20 @@ def _response_template(model: PreTrainedModel, tokenizer: Any) -> ResponseTempla
         return None
 
 
+def _grammars(tokenizer: Any, stop_tokens: frozenset[int]) -> Grammars | None:
+    """None for a tokenizer that is not of the `tokenizers` library, or a model that never ends its answer."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not stop_tokens:
+        return None
+
+    def describe() -> str:
+        backend = copy.copy(tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return str(backend.to_str())
+
+    return Grammars(Vocabulary(describe, stop_tokens), stop_tokens)
+
+
 def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:
     """The special tokens that must stand in the text, because they mark thoughts or calls."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
@@ -275,6 +293,6 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _first_line(failure: Exception) -> str:
+def first_line(failure: Exception) -> str:
     lines = str(failure).strip().splitlines()
     return lines[0] if lines else type(failure).__name__

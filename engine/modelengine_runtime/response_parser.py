@@ -63,6 +63,11 @@ class ResponseTemplate:
         self._without_tools = load_response_template(_whole(template, leave_out=TOOL_CALLS))
         self._thinks = any(name in REASONING for name in self.fields)
 
+    @property
+    def calls(self) -> Mapping[str, Any] | None:
+        """How calls are marked and written; None for a model that makes none."""
+        return self.fields.get(TOOL_CALLS)
+
     def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
         """For the answer to this prompt; None where all of it is content. Without tools nothing is a call."""
         if not tools and not self._thinks:

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 import modelengine
 from modelengine import errors
 from modelengine.registry import Registry
-from modelengine_api import doors, surface
+from modelengine_api import doors, openapi, surface
 from modelengine_gateway import loops, nameserver
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -66,14 +66,16 @@ def create(settings: Settings) -> FrontDoor:
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
-    @app.get("/health")
+    probed = openapi.operation(answer=str)
+
+    @app.get("/health", openapi_extra=probed)
     async def health() -> Response:
         """Would a restart help?"""
         if keeping[0].done():
             raise errors.Unavailable("the directory of names is not kept any more; the log says why")
         return doors.answer("ready")
 
-    @app.get("/ready")
+    @app.get("/ready", openapi_extra=probed)
     async def ready() -> Response:
         """Are look-ups answered truly?"""
         if reason := directory.why_not_ready():

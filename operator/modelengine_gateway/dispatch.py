@@ -173,6 +173,9 @@ class Dispatch:
 
     def _nobody(self, call: Call, refusals: Mapping[ServerInfo, errors.ModelEngineError]) -> errors.ModelEngineError:
         if not refusals:
+            others = self._directory.protocols(call.model)
+            if others and call.protocol not in others:
+                return errors.speaks_another(call.model, others, call.protocol)
             return self._directory.missing(call.protocol, call.model)
         # One that is only full is a better reason to come again than one that is gone.
         for kind in (errors.Busy, errors.Unavailable):

@@ -18,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 import modelengine
 from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
-from modelengine_api import bodies, doors, streaming
+from modelengine_api import bodies, doors, openapi, streaming
+from modelengine_api.native import Methods
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.leases import Leases
 
@@ -50,8 +51,10 @@ class NamesQuery:
 
 @dataclass(frozen=True, slots=True)
 class WaitQuery:
-    protocol: Name
+    """Without a protocol, any will do."""
+
     name: Name
+    protocol: Name | None = None
     timeout_s: Annotated[float, Gt(0), Le(MAX_WAIT_S)] = 20.0
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
@@ -65,11 +68,58 @@ class WatchQuery:
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    services: list[ServerInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    revision: int
+    services: list[ServerInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceNames:
+    service_names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    register: str
+    lease_s: float
+    renew_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    founded: bool
+
+
 _service = bodies.Reader(ServerInfo)
 _services_query = bodies.Reader(ServicesQuery)
 _names_query = bodies.Reader(NamesQuery)
 _wait_query = bodies.Reader(WaitQuery)
 _watch_query = bodies.Reader(WatchQuery)
+
+
+# What each method takes and answers, for the description of the API.
+OPERATIONS: Mapping[NameServerMethod, dict[str, Any]] = {
+    NameServerMethod.DEREGISTER: openapi.operation(body=ServerInfo, answer=Found),
+    NameServerMethod.GET_SERVICE_NAMES: openapi.operation(body=NamesQuery, answer=ServiceNames),
+    NameServerMethod.GET_SERVICES: openapi.operation(body=ServicesQuery, answer=Services),
+    NameServerMethod.INFO: openapi.operation(answer=dict[str, Any]),
+    NameServerMethod.REGISTER: openapi.operation(body=ServerInfo, answer=Registered),
+    NameServerMethod.REPORT: openapi.operation(body=ServerInfo, answer=Listed),
+    NameServerMethod.SUPPORT_METHODS: openapi.operation(answer=Methods),
+    NameServerMethod.WAIT: openapi.operation(body=WaitQuery, answer=Services, refusals=[errors.WaitTimeout]),
+    NameServerMethod.WATCH: openapi.operation(body=WatchQuery, part=Snapshot, body_required=False),
+}
 
 
 class NameServer:
@@ -185,8 +235,8 @@ def look_ups(directory: Directory) -> list[BaseRoute]:
     )
     names = LookUp(directory, _names_query, lambda query: {"service_names": directory.names(query.protocol)})
     return [
-        Route(_path(NameServerMethod.GET_SERVICES), services, methods=["POST"]),
-        Route(_path(NameServerMethod.GET_SERVICE_NAMES), names, methods=["POST"]),
+        _plain(NameServerMethod.GET_SERVICES, services),
+        _plain(NameServerMethod.GET_SERVICE_NAMES, names),
     ]
 
 
@@ -213,7 +263,12 @@ def _offered(directory: Directory) -> set[NameServerMethod]:
 
 def _add(router: APIRouter, server: object, methods: set[NameServerMethod]) -> None:
     for method in sorted(methods):
-        router.add_api_route(_path(method), getattr(server, method), methods=["POST"])
+        endpoint = getattr(server, method)
+        router.add_api_route(_path(method), endpoint, methods=["POST"], openapi_extra=OPERATIONS[method])
+
+
+def _plain(method: NameServerMethod, look_up: LookUp[Any]) -> Route:
+    return openapi.PlainRoute(_path(method), look_up, methods=["POST"], operation=OPERATIONS[method])
 
 
 def _path(method: NameServerMethod) -> str:

@@ -1,4 +1,4 @@
-"""The chat that goes through 9527: finds a replica of the model and passes its answer on.
+"""What is asked of models through 9527: finds a replica of the model and passes its answer on.
 
 A `Backend`. Until the first byte of an answer another replica may be tried; from then on the bytes pass
 unchanged, and an answer that breaks off ends with an error line.
@@ -12,7 +12,17 @@ from typing import Any
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod, to_json
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    METHOD_OF,
+    RERANK,
+    ChatRequest,
+    EmbedRequest,
+    EngineMethod,
+    RerankRequest,
+    to_json,
+)
 from modelengine_api.backend import ModelCard
 from modelengine_gateway import affinity
 from modelengine_gateway.directory import Directory
@@ -63,7 +73,18 @@ class Relay:
         return dict(await self._call(self._chat_call(request)))
 
     def _chat_call(self, request: ChatRequest) -> Call:
-        return Call(CHAT, request.model, EngineMethod.INFERENCE, _body(request), self._deadlines, affinity.key(request))
+        return self._call_for(CHAT, request, affinity.key(request))
+
+    def _call_for(
+        self, protocol: str, request: ChatRequest | EmbedRequest | RerankRequest, key: bytes | None = None
+    ) -> Call:
+        return Call(protocol, request.model, METHOD_OF[protocol], _body(request), self._deadlines, key)
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return dict(await self._call(self._call_for(EMBED, request)))
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return dict(await self._call(self._call_for(RERANK, request)))
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         return dict(await self._ask(model, EngineMethod.INFO))
@@ -72,7 +93,10 @@ class Relay:
         return list((await self._ask(model, EngineMethod.SUPPORT_METHODS))["support_methods"])
 
     async def _ask(self, model: str | None, method: EngineMethod) -> Any:
-        return await self._call(Call(CHAT, _named(model), method, b"{}", ABOUT_ITSELF))
+        """Asks the model, whatever it speaks; of several under one name the one that can be chatted with."""
+        name = _named(model)
+        protocol = min(self._directory.protocols(name), key=lambda known: known != CHAT, default=CHAT)
+        return await self._call(Call(protocol, name, method, b"{}", ABOUT_ITSELF))
 
     async def _call(self, call: Call) -> Any:
         with await self._dispatch.open(call) as relayed:
@@ -94,7 +118,7 @@ def is_final(lines: bytes) -> bool:
         return False
 
 
-def _body(request: ChatRequest) -> bytes:
+def _body(request: ChatRequest | EmbedRequest | RerankRequest) -> bytes:
     # Written anew, not passed on: only what was checked reaches an engine. By the standard library, whose whole numbers
     # may be as long as those that were read.
     return wire.encode(to_json(request))

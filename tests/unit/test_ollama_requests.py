@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -11,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine import errors, wire
+from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat, to_json
 from modelengine_api import ignored
 from modelengine_api.bodies import Reader
-from modelengine_api.ollama import calls, keep_alive, names, requests
-from modelengine_api.ollama.options import AS_MUCH_AS_FITS
+from modelengine_api.ollama import calls, keep_alive, names, requests, wording
+from modelengine_api.ollama.options import AS_MUCH_AS_FITS, NATIVE_NAMES
 
 CHAT = Reader(calls.ChatCall)
 GENERATE = Reader(calls.GenerateCall)
@@ -297,6 +299,31 @@ def test_the_tag_latest_is_left_out_where_only_the_bare_name_is_served(asked: st
     assert names.served(asked, lambda: ["demo", "tagged", "tagged:latest"]) == meant
 
 
+@pytest.mark.parametrize(
+    ("message", "of_prompt", "expected"),
+    [
+        ("options.response_format.json_schema: is no schema", False, "format: is no schema"),
+        ("options.response_format: allows no answer at all", False, "format: allows no answer at all"),
+        ("options.max_new_tokens: must be at least 1", False, "options.num_predict: must be at least 1"),
+        ("options.temperature: must be at most 5", False, "options.temperature: must be at most 5"),
+        ("options.think: no switch", False, "'demo' does not support thinking: think: no switch"),
+        ("messages: the prompt has 9 tokens", False, "messages: the prompt has 9 tokens"),
+        ("messages: the prompt has 9 tokens", True, "prompt: the prompt has 9 tokens"),
+        ("tools[0]: must have a name", True, "tools[0]: must have a name"),
+    ],
+)
+def test_what_an_engine_refuses_is_told_in_the_client_s_names(message: str, of_prompt: bool, expected: str) -> None:
+    details = [{"loc": "x", "msg": "y"}]
+    worded = wording.worded(errors.InvalidRequest(message, details=details), "demo", of_prompt=of_prompt)
+    assert (worded.message, worded.status, list(worded.details)) == (expected, 400, details)
+
+
+def test_a_model_that_is_not_there_is_not_found_in_the_words_that_clients_look_for() -> None:
+    worded = wording.worded(errors.unknown_name("model", "qwen", ["qwen3"]), "qwen:latest", of_prompt=False)
+    assert worded.message == "model 'qwen:latest' not found: no model 'qwen'; did you mean 'qwen3'? (known: qwen3)"
+    assert worded.status == 404
+
+
 def test_what_is_ignored_is_sorted_short_and_safe_in_a_header() -> None:
     assert ignored.headers([]) == {}
     assert ignored.headers(["b", "a", "b", "x\r\nset-cookie: y"]) == {ignored.HEADER: "a, b, x??set-cookie??y"}
@@ -310,3 +337,31 @@ def test_whatever_a_field_is_called_its_header_can_be_sent(unknown: dict[str, No
     for value in ignored.headers(unknown).values():
         assert value.isascii()
         assert value.isprintable()
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["json", "5m", "user", "-1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+CALLS = (calls.ChatCall, calls.GenerateCall)
+FIELDS = st.sampled_from(
+    [field.name for cls in (calls.ChatCall, calls.GenerateCall) for field in dataclasses.fields(cls)]
+)
+OPTIONS = st.dictionaries(st.sampled_from(sorted(NATIVE_NAMES)) | st.text(), ANYTHING, max_size=4)
+
+
+@given(st.dictionaries(FIELDS, ANYTHING), OPTIONS, st.booleans())
+def test_whatever_is_sent_becomes_a_request_or_a_refusal(sent: dict[str, Any], options: Any, is_chat: bool) -> None:
+    body = json.dumps({"model": "demo", "options": options, "messages": QUESTION, **sent}).encode()
+    # Anything but a refusal of ours would be a 500.
+    with contextlib.suppress(errors.InvalidRequest):
+        if is_chat:
+            call: calls.Call = CHAT.parse(body)
+            request = requests.chat(CHAT.parse(body), "demo")
+        else:
+            call = GENERATE.parse(body)
+            request = requests.generate(GENERATE.parse(body), "demo")
+        ignored.headers(requests.ignored(call))
+        wire.encode(to_json(request))
+        keep_alive.seconds(call.keep_alive or 0)

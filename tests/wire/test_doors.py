@@ -91,7 +91,9 @@ def test_a_body_far_over_the_limit_is_not_even_read(engine: str) -> None:
 def test_an_unknown_method_of_an_engine_is_told_the_known_ones(engine: str) -> None:
     reply = ask(engine, "/engine/inferense", GOOD)
     assert (reply.status, reply.envelope["code"]) == (404, "not_found")
-    assert reply.msg == "unknown method 'inferense'; this server supports inference, info, support_methods"
+    assert (
+        reply.msg == "unknown method 'inferense'; this server supports embed, inference, info, rerank, support_methods"
+    )
 
 
 def test_an_engine_does_not_claim_the_methods_of_a_name_server(engine: str) -> None:

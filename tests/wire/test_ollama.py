@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+import jsonschema
 import ollama
 import pytest
 
@@ -297,3 +298,33 @@ def test_what_is_not_served_is_told_in_the_same_form(address: str) -> None:
         "nothing is served at /api/nothing",
     )
     assert error(ask(address, "/api/chat", method="GET")) == "GET is not allowed on /api/chat; use POST"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/chat", chat(), 200),
+        ("POST", "/api/chat", chat(stream=False), 200),
+        ("POST", "/api/chat", {"model": "demo"}, 200),
+        ("POST", "/api/chat", {}, 400),
+        ("POST", "/api/generate", {"model": "demo", "prompt": "hi"}, 200),
+        ("POST", "/api/generate", {"model": "demo", "raw": True}, 400),
+        ("POST", "/api/show", {"model": "demo"}, 200),
+        ("POST", "/api/show", {"model": "other"}, 404),
+        ("GET", "/api/tags", None, 200),
+        ("GET", "/api/ps", None, 200),
+        ("GET", "/api/version", None, 200),
+    ],
+)
+def test_what_is_answered_is_what_the_description_says(
+    front_door: str, start_engine: StartEngine, method: str, path: str, body: Any, status: int
+) -> None:
+    thinking = [{"reasoning_content": "hm"}, {"tool_calls": [CALL]}, {"content": "a", "logprobs": []}]
+    start_engine(FakeEngine(parts=[*thinking, {"done": True, "finish_reason": "stop", "timings": TIMINGS}]), front_door)
+    document = json.loads(ask(front_door, "/openapi.json", method="GET").body)
+    reply = ask(front_door, path, body, method=method)
+    assert reply.status == status
+    described = document["paths"][path][method.lower()]["responses"][str(status)]["content"]
+    schema = described[reply.headers["content-type"]]["schema"]
+    for line in reply.lines:
+        jsonschema.validate(line, {**schema, "components": document["components"]})

@@ -132,6 +132,7 @@ def test_what_an_engine_refuses_is_an_openai_error(
         error = error_of(reply.body)
         assert (reply.status, error["type"], error["code"]) == (status, kind, code)
         assert error["param"] == ("stop" if status == 400 else None)
+        assert error["message"] == failure.message.removeprefix("options.")
         assert reply.headers.get("retry-after") == ("3" if failure.retry_after_s else None)
 
 

@@ -12,7 +12,7 @@ import typer
 from modelengine import addresses, env
 from modelengine.cli import parts
 from modelengine.cli.supervision import Supervision
-from modelengine.protocol import DEFAULT_PORT, host_in_url
+from modelengine.protocol import CHAT, DEFAULT_PORT, host_in_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Wanted:
 
     model: str = "demo"
     name: str | None = None
+    protocol: str | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     engines: int = 1
@@ -41,6 +42,9 @@ class Wanted:
 def up(
     model: Annotated[str, typer.Argument(help="'demo', a folder, 'org/name' or 'hf://org/name@revision'.")] = "demo",
     name: Annotated[str | None, typer.Option(help="The name to serve it under. Default: the model's own.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="chat, embed or rerank: what the model is asked for. Default: chat.")
+    ] = None,
     host: Annotated[
         str, typer.Option(envvar="MODELENGINE_LISTEN_HOST", help="Listen here; 0.0.0.0 opens it to others.")
     ] = "127.0.0.1",
@@ -61,6 +65,7 @@ def up(
     wanted = Wanted(
         model=model,
         name=name,
+        protocol=protocol,
         host=host,
         port=port,
         engines=engines,
@@ -107,6 +112,7 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
     return _set(
         MODELENGINE_MODEL_SOURCE=wanted.model,
         MODELENGINE_MODEL_NAME=wanted.name,
+        MODELENGINE_PROTOCOL=wanted.protocol,
         MODELENGINE_LISTEN_HOST=wanted.host,
         MODELENGINE_LISTEN_PORT=0,
         # Nobody can dial "every interface": clients are told this machine's own address.
@@ -129,7 +135,7 @@ def hint(wanted: Wanted) -> str:
     """How to go on; `{port}` and `{name}` are filled in when they are known."""
     is_default = (wanted.host, wanted.port) == ("127.0.0.1", DEFAULT_PORT)
     host = "" if is_default else f"--host {wanted.reachable_host}:{{port}} "
-    verb = 'run {name} "hello"' if wanted.engines else "ls"
+    verb = 'run {name} "hello"' if wanted.engines and wanted.protocol in (None, CHAT) else "ls"
     return f"try: modelengine {host}{verb}    stop: Ctrl-C"
 
 

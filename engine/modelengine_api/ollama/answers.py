@@ -48,13 +48,15 @@ class Answer:
             self._first_ns = self._clock_ns()
         if part["done"]:
             self.is_done = True
-            return orjson.dumps({**self._said(part), **self._ending(part)}) + b"\n"
+            return orjson.dumps(self.whole(part), option=orjson.OPT_APPEND_NEWLINE)
         if not (part["content"] or part.get("reasoning_content") or part.get("tool_calls") or part.get("logprobs")):
             return b""
-        return orjson.dumps({**self._said(part), "done": False}) + b"\n"
+        line = self._said(part)
+        line["done"] = False
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def whole(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole native answer as Ollama's."""
+        """A whole native answer, or the last part of one, as Ollama's."""
         return {**self._said(answer), **self._ending(answer)}
 
     def without_words(self, reason: Literal["load", "unload"]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from modelengine import errors
-
 LATEST = ":latest"
 
 
@@ -16,8 +14,3 @@ def served(asked: str, known: Callable[[], Iterable[str]]) -> str:
     names = set(known())
     bare = asked.removesuffix(LATEST)
     return bare if asked not in names and bare in names else asked
-
-
-def not_found(asked: str, why: errors.NotFound) -> errors.NotFound:
-    """In the words that clients look for, and then ours, which know what comes near."""
-    return errors.NotFound(f"model {asked!r} not found: {why.message}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest
 from modelengine_api import bodies, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.ollama import calls, keep_alive, listings, names, refusals, requests
+from modelengine_api.ollama import calls, keep_alive, listings, names, operations, refusals, requests, wording
 from modelengine_api.ollama.answers import Answer
 from modelengine_api.ollama.facts import Facts
 
@@ -35,21 +34,21 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter()
     facts = Facts(backend)
 
-    @router.post("/api/chat")
+    @router.post("/api/chat", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         call = await _chat.read(request)
         answer = Answer("chat", call.model)
         native = requests.chat(call, _served(backend, call.model))
         return await _answer(backend, request, call, native, answer, asks=bool(call.messages))
 
-    @router.post("/api/generate")
+    @router.post("/api/generate", openapi_extra=operations.GENERATE)
     async def generate(request: Request) -> Response:
         call = await _generate.read(request)
         answer = Answer("generate", call.model)
         native = requests.generate(call, _served(backend, call.model))
         return await _answer(backend, request, call, native, answer, asks=bool(call.prompt))
 
-    @router.post("/api/show")
+    @router.post("/api/show", openapi_extra=operations.SHOW)
     async def show(request: Request) -> Response:
         call = await _show.read(request)
         asked = call.model or call.name
@@ -70,9 +69,14 @@ def routes(backend: Backend) -> APIRouter:
     async def version() -> Response:
         return _json({"version": API_VERSION, "modelengine": modelengine.__version__})
 
-    for path, listing in (("/", is_running), ("/api/tags", tags), ("/api/ps", ps), ("/api/version", version)):
-        router.add_api_route(path, listing, methods=["GET"])
+    for path, listing, described in (
+        ("/api/tags", tags, operations.TAGS),
+        ("/api/ps", ps, operations.PS),
+        ("/api/version", version, operations.VERSION),
+    ):
+        router.add_api_route(path, listing, methods=["GET"], openapi_extra=described)
         router.add_api_route(path, listing, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route("/", is_running, methods=["GET", "HEAD"], include_in_schema=False)
     for path, instead in refusals.INSTEAD.items():
         router.add_api_route(path, _refusing(instead), methods=EVERY_METHOD, include_in_schema=False)
     return router
@@ -93,16 +97,16 @@ async def _answer(
         await _is_there(backend, call.model, native.model, reason)
         return _json(answer.without_words(reason), headers)
     if native.stream:
-        lines = _translated(backend, native, answer, call.model)
+        lines = _translated(backend, native, answer, call)
         return streaming.LineStream(lines, last_word=_last_word, headers=headers)
-    with _worded(call.model):
+    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
         whole = await streaming.until_disconnected(request, _whole(backend, native))
     return _json(answer.whole(whole), headers)
 
 
-async def _translated(backend: Backend, native: ChatRequest, answer: Answer, asked: str) -> AsyncGenerator[bytes]:
+async def _translated(backend: Backend, native: ChatRequest, answer: Answer, call: calls.Call) -> AsyncGenerator[bytes]:
     """The lines of the answer. Raises what ended it early, after all that came before."""
-    with _worded(asked):
+    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
         async with contextlib.aclosing(backend.stream(native)) as stream:  # type: ignore[type-var]  # is a generator
             async for data in stream:
                 lines: list[bytes] = []
@@ -138,16 +142,15 @@ def _served(backend: Backend, asked: str) -> str:
 
 
 @contextlib.contextmanager
-def _worded(asked: str) -> Iterator[None]:
+def _worded(asked: str, *, of_prompt: bool = False) -> Iterator[None]:
     try:
         yield
-    except errors.NotFound as failure:
-        raise names.not_found(asked, failure) from failure
+    except (errors.NotFound, errors.InvalidRequest) as failure:
+        raise wording.worded(failure, asked, of_prompt=of_prompt) from failure
 
 
 def _last_word(failure: errors.ModelEngineError) -> bytes:
-    # The standard library's encoder: it can say whatever a foreign text holds, half characters included.
-    return json.dumps(failures.ollama(failure), separators=(",", ":")).encode() + b"\n"
+    return doors.encoded(failures.ollama(failure)) + b"\n"
 
 
 def _json(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
@@ -156,6 +159,6 @@ def _json(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> 
 
 def _refusing(instead: str) -> Callable[[Request], Awaitable[Response]]:
     async def refuse(request: Request) -> Response:
-        return doors.refusal(errors.InvalidRequest(instead), request.scope["path"], 403)
+        return doors.refusal(errors.Forbidden(instead), request.scope["path"])
 
     return refuse

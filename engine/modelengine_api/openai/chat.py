@@ -9,7 +9,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import ChatRequest, Message, Name, ResponseFormat
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Fields, Sampling, plain, refused
+from modelengine_api.openai.fields import Effort, Fields, Sampling, plain, refused
 from modelengine_api.openai.formats import Format, StructuredOutputs
 from modelengine_api.openai.tools import ToolChoice, Tools, offer
 
@@ -22,7 +22,6 @@ GIVEN_UP = {
     "guided_choice": "was given up by vLLM; use structured_outputs.choice",
     "guided_grammar": "was given up by vLLM; use structured_outputs.grammar",
 }
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class CalledFunction(Fields):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
@@ -25,6 +25,9 @@ class Part(Fields):
     type: str
     text: str | None = None
     refusal: str | None = None
+    # What an answer of ours says of its text, and comes back with it; it means nothing to a model.
+    annotations: tuple[Any, ...] | None = None
+    logprobs: tuple[Any, ...] | None = None
 
 
 Content = str | Annotated[tuple[Part, ...], MaxLen(MAX_PARTS)]

@@ -7,7 +7,7 @@ many that mean nothing to a server of one's own: they are accepted, and named in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,9 @@ from modelengine.protocol import MAX_SEED, ChatOptions, ResponseFormat, TokenId
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
 MAX_CHOICES = 32
+
+# How much to think. Models here can only be asked whether to.
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Fields(BaseModel):
@@ -108,4 +111,4 @@ def refused(loc: str, rule: str) -> errors.InvalidRequest:
 
 def plain(record: Fields) -> dict[str, Any]:
     """The object as it was given, unknown fields too, without its nulls."""
-    return record.model_dump(exclude_none=True)
+    return record.model_dump(exclude_none=True, by_alias=True)

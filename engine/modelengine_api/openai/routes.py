@@ -18,11 +18,15 @@ from modelengine_api.openai.chat import ChatCompletionRequest
 from modelengine_api.openai.chat_answer import ChatStream
 from modelengine_api.openai.completion import CompletionRequest
 from modelengine_api.openai.completion_answer import CompletionStream
+from modelengine_api.openai.response import ResponseRequest
+from modelengine_api.openai.response_answer import ResponseStream
+from modelengine_api.openai.response_input import STATELESS
 
 EVENT_STREAM = "text/event-stream"
 
 _chat = bodies.Reader(ChatCompletionRequest)
 _completion = bodies.Reader(CompletionRequest)
+_response = bodies.Reader(ResponseRequest)
 
 
 class Events(Protocol):
@@ -70,6 +74,21 @@ def routes(backend: Backend) -> APIRouter:
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
 
+    @router.post("/responses")
+    async def respond(request: Request) -> Response:
+        asked = await _response.read(request)
+        natives, headers = [asked.native()], ignored.headers(asked.ignored())
+        events = ResponseStream(asked.frame(), int(time.time()), asked.wants_logprobs)
+        if asked.stream:
+            return event_stream(backend, natives, events, headers, events.failed)
+        await streaming.until_disconnected(request, _exhaust(_events(backend, natives, events)))
+        return answer(events.response, headers)
+
+    @router.api_route("/responses/{response_id}", methods=["GET", "DELETE"], include_in_schema=False)
+    @router.post("/responses/{response_id}/cancel", include_in_schema=False)
+    async def no_responses(response_id: str) -> Response:
+        raise failures.NoRoute(f"no response {response_id[:100]!r}: {STATELESS}")
+
     return router
 
 
@@ -77,12 +96,20 @@ def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
 
 
+def last_event(failure: errors.ModelEngineError) -> bytes:
+    """How a stream ends that fails: neither a finish_reason nor [DONE] follows."""
+    return b"data: " + doors.encoded(failures.openai(failure)) + b"\n\n"
+
+
 def event_stream(
-    backend: Backend, natives: Sequence[ChatRequest], events: Events, headers: Mapping[str, str]
+    backend: Backend,
+    natives: Sequence[ChatRequest],
+    events: Events,
+    headers: Mapping[str, str],
+    last_word: streaming.LastWord = last_event,
 ) -> Response:
-    return streaming.LineStream(
-        _events(backend, natives, events), media_type=EVENT_STREAM, last_word=last_event, headers=headers
-    )
+    lines = _events(backend, natives, events)
+    return streaming.LineStream(lines, media_type=EVENT_STREAM, last_word=last_word, headers=headers)
 
 
 async def _events(backend: Backend, natives: Sequence[ChatRequest], events: Events) -> AsyncIterator[bytes]:
@@ -95,9 +122,11 @@ async def _events(backend: Backend, natives: Sequence[ChatRequest], events: Even
                 raise batch.failure
     if not events.is_complete:
         raise errors.StreamBroken("the engine's answer stopped before its final part")
-    yield events.end()
+    if event := events.end():
+        yield event
 
 
-def last_event(failure: errors.ModelEngineError) -> bytes:
-    """How a stream ends that fails: neither a finish_reason nor [DONE] follows."""
-    return b"data: " + doors.encoded(failures.openai(failure)) + b"\n\n"
+async def _exhaust(pieces: AsyncIterator[bytes]) -> None:
+    async with choices.closing(pieces) as all_of_them:
+        async for _ in all_of_them:
+            pass
