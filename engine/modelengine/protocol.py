@@ -289,6 +289,15 @@ class ChatChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What an engine has to do: requests that run and that wait, and how much of its cache they hold, 0 to 1."""
+
+    running: int
+    waiting: int
+    cache_usage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedOptions:
     """How to make vectors. What is not given is as the model's own files say.
 

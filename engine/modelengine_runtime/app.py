@@ -14,8 +14,8 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, RerankRequest, methods
-from modelengine_api import doors, surface
+from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
+from modelengine_api import doors, load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_api.hosts import Hosts
 from modelengine_api.pages import Policy
@@ -126,6 +126,7 @@ def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
     surface.mount(app, EngineBackend(lifecycle))
     app.add_middleware(Hosts, policy=pages)
+    app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
     async def health() -> Response:
@@ -143,6 +144,14 @@ def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
         return doors.answer(progress.report(lifecycle.stage))
 
     return app
+
+
+def _load(lifecycle: Lifecycle) -> EngineLoad:
+    engine = lifecycle.engine
+    if isinstance(engine, EncodingEngine):
+        return EngineLoad(engine.loop.running, engine.loop.waiting)
+    load = engine.loop.load
+    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:
