@@ -69,10 +69,14 @@ class AsyncStream(AsyncClosing, Generic[Part]):
 
 
 class AsyncClient(AsyncClosing):
-    """Drives flows with asyncio. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
+    """Drives flows with asyncio. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527.
 
-    def __init__(self, host: str | None = None) -> None:
+    `api_key` is for a name server that asks for one; default `MODELENGINE_API_KEY`.
+    """
+
+    def __init__(self, host: str | None = None, *, api_key: str | None = None) -> None:
         self.base_url = flows.base_url(host)
+        self._headers = flows.key_headers(self.base_url, api_key)
         self._http = httpx2.AsyncClient(trust_env=False, limits=transport.LIMITS)
 
     async def _run(self, flow: flows.Flow[Result]) -> Result:
@@ -92,7 +96,11 @@ class AsyncClient(AsyncClosing):
         if isinstance(effect, flows.Pause):
             return await asyncio.sleep(effect.seconds)
         request = self._http.build_request(
-            "POST", effect.url, json=effect.body, timeout=transport.timeouts(effect.timeout_s)
+            "POST",
+            effect.url,
+            json=effect.body,
+            headers=self._headers(effect.url),
+            timeout=transport.timeouts(effect.timeout_s),
         )
         try:
             response = await self._http.send(request, stream=True)
@@ -149,8 +157,8 @@ class AsyncModelClient(AsyncClient):
 
     protocol: ClassVar[str]
 
-    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
-        super().__init__(host)
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None, api_key: str | None = None) -> None:
+        super().__init__(host, api_key=api_key)
         self._way = flows.way(self.base_url, relayed)
 
     async def get_service_names(self) -> list[str]:

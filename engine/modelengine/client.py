@@ -68,10 +68,14 @@ class Stream(Closing, Generic[Part]):
 
 
 class Client(Closing):
-    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
+    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527.
 
-    def __init__(self, host: str | None = None) -> None:
+    `api_key` is for a name server that asks for one; default `MODELENGINE_API_KEY`.
+    """
+
+    def __init__(self, host: str | None = None, *, api_key: str | None = None) -> None:
         self.base_url = flows.base_url(host)
+        self._headers = flows.key_headers(self.base_url, api_key)
         self._http = httpx2.Client(trust_env=False, limits=transport.LIMITS)
 
     def _run(self, flow: flows.Flow[Result]) -> Result:
@@ -91,7 +95,11 @@ class Client(Closing):
         if isinstance(effect, flows.Pause):
             return time.sleep(effect.seconds)
         request = self._http.build_request(
-            "POST", effect.url, json=effect.body, timeout=transport.timeouts(effect.timeout_s)
+            "POST",
+            effect.url,
+            json=effect.body,
+            headers=self._headers(effect.url),
+            timeout=transport.timeouts(effect.timeout_s),
         )
         try:
             response = self._http.send(request, stream=True)
@@ -151,8 +159,8 @@ class ModelClient(Client):
 
     protocol: ClassVar[str]
 
-    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
-        super().__init__(host)
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None, api_key: str | None = None) -> None:
+        super().__init__(host, api_key=api_key)
         self._way = flows.way(self.base_url, relayed)
 
     def get_service_names(self) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import re
 import reprlib
 import types
@@ -187,6 +186,9 @@ def _plain(value: Any) -> Any:
         return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 2**63 else str(value)[:MAX_SHOWN]
+    # A whole number may be too large for a float: it is not asked whether it is finite.
+    if isinstance(value, int | float) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float):
+        return str(value)
     return reprlib.repr(value)[:MAX_SHOWN]

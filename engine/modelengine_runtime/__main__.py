@@ -49,7 +49,7 @@ def main() -> None:
         protocol=settings.protocol,
     )
     serving.serve(
-        create_app(lifecycle),
+        create_app(lifecycle, settings.pages),
         settings.listen_host,
         settings.listen_port,
         on_listening=lifecycle.begin,

@@ -9,6 +9,8 @@ from modelengine import addresses, errors, flows
 from modelengine import env as read
 from modelengine.flows import HOST_VARIABLE
 from modelengine.protocol import CHAT, PROTOCOLS
+from modelengine_api import pages
+from modelengine_api.pages import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4")
@@ -39,6 +41,7 @@ class Settings:
     draft_rows: int
     grace_s: float
     log_level: str
+    pages: Policy
 
 
 def from_env(env: Mapping[str, str]) -> Settings:
@@ -62,6 +65,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         draft_rows=read.integer(env, "MODELENGINE_DRAFT_ROWS", 6, at_least=0, at_most=64),
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
+        pages=pages.policy(env, listen_host),
     )
 
 

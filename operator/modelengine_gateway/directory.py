@@ -123,13 +123,15 @@ class Directory(abc.ABC):
         await asyncio.wait([probe])
         return probe.result()
 
-    async def wait(self, protocol: str | None, name: str, timeout_s: float) -> list[ServerInfo]:
-        """The replicas of the name as soon as there are any, of every protocol where None is given. Raises
-        WaitTimeout."""
+    async def wait(
+        self, protocol: str | None, name: str, timeout_s: float, *, is_hidden: bool = False
+    ) -> list[ServerInfo]:
+        """The replicas of the name as soon as there are any, of every protocol where None is given; never, for whom
+        they are hidden. Raises WaitTimeout."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self._watching(protocol, name) as watcher:
-                    while not (services := self._serving(protocol, name)):
+                    while is_hidden or not (services := self._serving(protocol, name)):
                         await self._next_change(watcher)
                     return services
         except TimeoutError:
