@@ -12,7 +12,6 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -49,18 +48,13 @@ class Grammar:
 class GrammarGuide:
     """Follows one answer through a grammar. The tokens that end an answer may come where the grammar may end."""
 
-    def __init__(self, matcher: LLMatcher, stop_tokens: Iterable[int]) -> None:
+    def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
-        self._stop_tokens = tuple(stop_tokens)
 
     def mask(self) -> bytearray:
         mask = bytearray(self._matcher.compute_bitmask())
         if self._matcher.is_error():
             raise ValueError(f"the grammar can't be followed here: {_said(self._matcher)}")
-        if not self._matcher.is_accepting():
-            # A grammar may name them as its tokens.
-            for token in self._stop_tokens:
-                mask[token // 8] &= ~(1 << token % 8)
         return mask
 
     def accept(self, token: int) -> None:
@@ -72,8 +66,8 @@ class GrammarGuide:
 class JsonGuide(GrammarGuide):
     """One whose answer is JSON. A number comes to an end: no schema can say that, and a small model may go on."""
 
-    def __init__(self, matcher: LLMatcher, stop_tokens: Iterable[int], vocabulary: Vocabulary) -> None:
-        super().__init__(matcher, stop_tokens)
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+        super().__init__(matcher)
         self._vocabulary = vocabulary
         self._is_in_text = False
         self._is_escaped = False
@@ -102,9 +96,8 @@ class JsonGuide(GrammarGuide):
 class Grammars:
     """Of one model. `close` it with the engine."""
 
-    def __init__(self, vocabulary: Vocabulary, stop_tokens: Iterable[int]) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._stop_tokens = sorted(stop_tokens)
         self._limits = LLParserLimits(verbose_errors=False)
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._thread = _deep_thread()
@@ -124,10 +117,8 @@ class Grammars:
             if len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(grammar.text)
-        known = [token for token in self._stop_tokens if token < self.vocabulary.prepare().vocab_size]
-        if grammar.is_json:
-            return JsonGuide(matcher.deep_copy(), known, self.vocabulary)
-        return GrammarGuide(matcher.deep_copy(), known)
+        copy = matcher.deep_copy()
+        return JsonGuide(copy, self.vocabulary) if grammar.is_json else GrammarGuide(copy)
 
     async def _in_time(self, grammar: Grammar) -> LLMatcher:
         compiling, where = self._thread.submit(self._compile, grammar), grammar.where
