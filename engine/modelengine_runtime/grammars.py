@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import threading
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from modelengine.protocol import ResponseFormat
 from modelengine_runtime.sampling import Guide
 from modelengine_runtime.tool_grammar import JSON_STYLE
 from modelengine_runtime.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 DEADLINE_S = 10.0
 # In a row. More is no number that anybody can read.
@@ -105,8 +108,19 @@ class Grammars:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    async def prepare(self, where: str) -> None:
+        """Reads the vocabulary, where that is still to be done. Raises InvalidRequest, for the field that needs it,
+        where llguidance can't read this kind of tokenizer."""
+        if self.vocabulary.is_read:
+            return
+        try:
+            await asyncio.wrap_future(self._thread.submit(self.vocabulary.prepare))
+        except Exception as failure:  # Whatever foreign code raises over a foreign file.
+            log.warning("the vocabulary can't be read: %s", failure)
+            raise _refused(where, "this model's tokens can't be read") from failure
+
     async def guide(self, grammar: Grammar) -> Guide:
-        """For one answer.
+        """For one answer, after `prepare`.
 
         Raises InvalidRequest where it is none, or is too much; Busy where others keep the compiler.
         """

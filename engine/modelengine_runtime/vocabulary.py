@@ -24,9 +24,13 @@ class Vocabulary:
         self._lock = threading.Lock()
         self._read: _Read | None = None
 
+    @property
+    def is_read(self) -> bool:
+        return self._read is not None
+
     def prepare(self) -> LLTokenizer:
-        """For grammars; the tokens are read where they were not yet. Raises ValueError for a tokenizer of a kind that
-        llguidance can't read."""
+        """For grammars; the tokens are read where they were not yet. Raises what llguidance does over a tokenizer of a
+        kind that it can't read."""
         return self._tokens().for_grammars
 
     def digits(self) -> int:

@@ -250,6 +250,7 @@ async def test_a_letter_that_ends_an_answer_is_none_in_a_text(demo: EngineBacken
     describe = (paths.MODEL / "tokenizer.json").read_text
     letters = {letter: Vocabulary(describe, [2]).prepare().tokenize_str(letter)[0] for letter in "abx"}
     grammars = Grammars(Vocabulary(describe, [letters["x"]]))
+    await grammars.prepare("a test")
     guide = await grammars.guide(Grammar(LLMatcher.grammar_from_regex("a(x|b)"), "a test"))
     guide.accept(letters["a"])
     allowed = int.from_bytes(guide.mask(), "little")
@@ -258,4 +259,11 @@ async def test_a_letter_that_ends_an_answer_is_none_in_a_text(demo: EngineBacken
     guide.accept(letters["b"])
     # And now it may end.
     assert int.from_bytes(guide.mask(), "little") == 1 << letters["x"]
+    grammars.close()
+
+
+async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it() -> None:
+    grammars = Grammars(Vocabulary(lambda: "{}", [2]))
+    with pytest.raises(errors.InvalidRequest, match=r"options\.top_logprobs: this model's tokens can't be read"):
+        await grammars.prepare("options.top_logprobs")
     grammars.close()
