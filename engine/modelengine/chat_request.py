@@ -25,25 +25,26 @@ def chat_request(
     """Raises InvalidRequest naming a field that the protocol does not have."""
     return ChatRequest(
         model=name,
-        messages=tuple(_record(Message, message, f"messages[{i}]") for i, message in enumerate(messages)),
+        messages=tuple(record(Message, message, f"messages[{i}]") for i, message in enumerate(messages)),
         tools=None if tools is None else tuple(dict(tool) for tool in tools),
         tool_choice=tool_choice,
         parallel_tool_calls=parallel_tool_calls,
         options=_options(options),
         stream=stream,
-        resume=None if resume is None else _record(Resume, resume, "resume"),
+        resume=None if resume is None else record(Resume, resume, "resume"),
     )
 
 
 def _options(given: ChatOptions | Mapping[str, Any] | None) -> ChatOptions:
-    options = ChatOptions() if given is None else _record(ChatOptions, given, "options")
+    options = ChatOptions() if given is None else record(ChatOptions, given, "options")
     shape = options.response_format
     if shape is None:
         return options
-    return dataclasses.replace(options, response_format=_record(ResponseFormat, shape, "options.response_format"))
+    return dataclasses.replace(options, response_format=record(ResponseFormat, shape, "options.response_format"))
 
 
-def _record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
+def record(cls: type[Record], given: Record | Mapping[str, Any], where: str) -> Record:
+    """`where` is what the given is called in errors."""
     if isinstance(given, cls):
         return given
     if not isinstance(given, Mapping):

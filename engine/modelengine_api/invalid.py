@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import re
 import reprlib
 import types
@@ -38,6 +37,7 @@ RULES: Mapping[str, str] = {
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "dataclass_type": "must be an object",
+    "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
@@ -68,7 +68,7 @@ class Fault:
     @property
     def sentence(self) -> str:
         shows_given = self.kind not in ("missing", "json_invalid", *UNKNOWN_TYPES)
-        return f"{path(self.loc)}: {self.rule}" + (f", got {_shown(self.given)}" if shows_given else "")
+        return f"{path(self.loc)}: {self.rule}" + (f", got {shown(self.given)}" if shows_given else "")
 
 
 def explain(found: Sequence[Mapping[str, Any]], root: Any = None) -> errors.InvalidRequest:
@@ -172,7 +172,8 @@ def _step(kind: Any, part: str | int) -> list[Any]:
     return [hints[part]] if part in hints else []
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The input as a sentence may quote it."""
     plain = _plain(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(value, str | bytes | bool | None) else str(plain)
 
@@ -185,6 +186,9 @@ def _plain(value: Any) -> Any:
         return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 2**63 else str(value)[:MAX_SHOWN]
+    # A whole number may be too large for a float: it is not asked whether it is finite.
+    if isinstance(value, int | float) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float):
+        return str(value)
     return reprlib.repr(value)[:MAX_SHOWN]

@@ -14,13 +14,16 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod
-from modelengine_api import doors, surface
+from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
+from modelengine_api import doors, load_reports, surface
 from modelengine_api.backend import ModelCard
+from modelengine_api.hosts import Hosts
+from modelengine_api.pages import Policy
 from modelengine_runtime import answers, progress
 from modelengine_runtime.answers import Renderer
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
 from modelengine_runtime.sequence import Event
 
@@ -34,7 +37,7 @@ class EngineBackend:
     def models(self) -> Sequence[ModelCard]:
         is_ready = self._lifecycle.is_ready
         why_not = None if is_ready else f"{self._lifecycle.name!r} is not ready: {self._lifecycle.stage}"
-        return [ModelCard(self._lifecycle.name, CHAT, int(is_ready), why_not)]
+        return [ModelCard(self._lifecycle.name, self._lifecycle.protocol, int(is_ready), why_not)]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         renderer, answer = await self._accept(request)
@@ -55,18 +58,25 @@ class EngineBackend:
                     break
         return answers.whole(messages)
 
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, EMBED).embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, RERANK).rerank(request)
+
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
         return {
             "name": self._lifecycle.name,
-            "protocol": CHAT,
+            "protocol": self._lifecycle.protocol,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
             "context_length": facts.context_length,
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
+            **engine.details,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
@@ -75,10 +85,12 @@ class EngineBackend:
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
         self._check_name(model)
-        return sorted(EngineMethod)
+        return methods(self._lifecycle.protocol)
 
     async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
         engine = self._engine(request.model)
+        if not isinstance(engine, Engine):
+            raise self._speaks_another(CHAT)
         accepted = await engine.accept(request)
         renderer = Renderer(
             self._lifecycle.name,
@@ -91,7 +103,16 @@ class EngineBackend:
         )
         return renderer, accepted.events
 
-    def _engine(self, model: str | None) -> Engine:
+    def _encoding_engine(self, model: str, protocol: str) -> EncodingEngine:
+        engine = self._engine(model)
+        if isinstance(engine, EncodingEngine) and protocol == self._lifecycle.protocol:
+            return engine
+        raise self._speaks_another(protocol)
+
+    def _speaks_another(self, asked: str) -> errors.InvalidRequest:
+        return errors.speaks_another(self._lifecycle.name, [self._lifecycle.protocol], asked)
+
+    def _engine(self, model: str | None) -> AnyEngine:
         self._check_name(model)
         return self._lifecycle.engine
 
@@ -100,9 +121,12 @@ class EngineBackend:
             raise errors.unknown_name("model", model, [self._lifecycle.name])
 
 
-def create_app(lifecycle: Lifecycle) -> FastAPI:
+def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
+    """`pages`: which browsers' pages may ask."""
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
     surface.mount(app, EngineBackend(lifecycle))
+    app.add_middleware(Hosts, policy=pages)
+    app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
     async def health() -> Response:
@@ -120,6 +144,14 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
         return doors.answer(progress.report(lifecycle.stage))
 
     return app
+
+
+def _load(lifecycle: Lifecycle) -> EngineLoad:
+    engine = lifecycle.engine
+    if isinstance(engine, EncodingEngine):
+        return EngineLoad(engine.loop.running, engine.loop.waiting)
+    load = engine.loop.load
+    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:

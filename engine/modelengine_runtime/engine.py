@@ -12,9 +12,10 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatRequest, FinishReason
+from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
 from modelengine_api import chat_checks
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
@@ -54,6 +55,15 @@ class Engine:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_tokenizer = copy.deepcopy(model.tokenizer)
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What `info` says besides what it says of every model: what this one can do beside talking."""
+        can = {
+            "tools": self.model.parsers is not None and self.model.parsers.calls is not None,
+            "thinking": prompt.has_switch(self.model.tokenizer),
+        }
+        return {"capabilities": [name for name, is_so in can.items() if is_so]}
+
     async def accept(self, request: ChatRequest) -> Accepted:
         """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
@@ -87,6 +97,13 @@ class Engine:
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
         return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), lambda: sequence.usage, parser)
+
+    async def warm_up(self, name: str) -> None:
+        """One short answer."""
+        hello = ChatRequest(name, (Message("user", "hello"),), options=ChatOptions(max_new_tokens=2))
+        answer = await self.accept(hello)
+        events = [event async for event in answer.events]
+        assert isinstance(events[-1], End)
 
     def stop(self) -> None:
         """Ends the step thread; what still runs fails with Unavailable."""

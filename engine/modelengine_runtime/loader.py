@@ -57,7 +57,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, chosen = read(folder, config, choose_dtype(dtype, config, where, quantization), where, quantization)
     except Exception as failure:  # Foreign code reading foreign files raises anything; the user needs one line.
-        raise ModelLoadError(f"model folder {folder}: {_first_line(failure)}") from failure
+        raise ModelLoadError(f"model folder {folder}: {first_line(failure)}") from failure
     if not getattr(tokenizer, "chat_template", None):
         raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
     parameters = packing.parameters(model)
@@ -183,7 +183,7 @@ def _speed_up(model: PreTrainedModel) -> Runner:
     try:
         chosen = runner.choose(model)
     except Exception as failure:  # Whatever a foreign model raises over layers that are not torch's own.
-        raise NotPackable(_first_line(failure)) from failure
+        raise NotPackable(first_line(failure)) from failure
     if not isinstance(chosen, runner.PackedRunner):
         return chosen
     before = runner.packed_logits(model)
@@ -296,6 +296,6 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _first_line(failure: Exception) -> str:
+def first_line(failure: Exception) -> str:
     lines = str(failure).strip().splitlines()
     return lines[0] if lines else type(failure).__name__

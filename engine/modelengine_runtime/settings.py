@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from modelengine import addresses, errors, flows
 from modelengine import env as read
 from modelengine.flows import HOST_VARIABLE
+from modelengine.protocol import CHAT, PROTOCOLS
+from modelengine_api import pages
+from modelengine_api.pages import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4")
@@ -23,6 +26,7 @@ class Settings:
 
     model_source: str
     model_name: str
+    protocol: str
     listen_host: str
     listen_port: int
     advertise_host: str
@@ -37,6 +41,7 @@ class Settings:
     draft_rows: int
     grace_s: float
     log_level: str
+    pages: Policy
 
 
 def from_env(env: Mapping[str, str]) -> Settings:
@@ -45,6 +50,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
     return Settings(
         model_source=read.text(env, "MODELENGINE_MODEL_SOURCE", "demo"),
         model_name=read.text(env, "MODELENGINE_MODEL_NAME", ""),
+        protocol=read.choice(env, "MODELENGINE_PROTOCOL", CHAT, PROTOCOLS),
         listen_host=listen_host,
         listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
         advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", addresses.dialled_by_others(listen_host)),
@@ -59,6 +65,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         draft_rows=read.integer(env, "MODELENGINE_DRAFT_ROWS", 6, at_least=0, at_most=64),
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
+        pages=pages.policy(env, listen_host),
     )
 
 
