@@ -222,6 +222,19 @@ def test_markdown_is_shown_as_what_it_means(serve: Serve, visit: Visit) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == "x = 1"
 
 
+def test_code_that_is_being_written_stays_the_same_box(serve: Serve, visit: Visit) -> None:
+    lines = [f"line {i}\n" for i in range(40)]
+    page = visit(serve(FakeEngine(words=["```py\n", *lines, "```"], pause_s=0.1)))
+    ask(page, "Code.")
+    code = answers(page).last.locator("pre code")
+    expect(code).to_contain_text("line 3")
+    box = code.element_handle()
+    expect(code).to_contain_text("line 15")
+    assert box.evaluate("node => node.isConnected")
+    ended(page)
+    assert code.evaluate("node => node.textContent") == "".join(lines).rstrip()
+
+
 def test_thoughts_are_folded_away_and_calls_of_tools_can_be_read(serve: Serve, visit: Visit) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
     words = [{"reasoning_content": "Let me think."}, "Looking.", {"tool_calls": (call,)}]

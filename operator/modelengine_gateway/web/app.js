@@ -112,8 +112,8 @@ function pick(name) {
 
 function remove(id) {
   const removed = chat.remove(id);
-  if (id === chat.current().id) (chat.start(), goTo("#/"));
-  show();
+  if (id === chat.current().id) goTo("#/");
+  else show();
   toast(`Deleted: ${title(removed)}`, "Undo", () => chat.restore(removed));
 }
 
@@ -143,22 +143,22 @@ function takeModels(found) {
 }
 
 function goTo(hash) {
-  if (location.hash === hash) route();
-  else location.hash = hash;
+  history.pushState(null, "", hash);
+  route();
 }
 
 function route() {
   const [view, id] = location.hash.split("/").slice(1);
+  if (view === "chat" && !chat.show(id)) return goTo("#/");
   const isModels = view === "models";
   $("chat-view").hidden = $("bar-chat").hidden = isModels;
   $("models-view").hidden = $("bar-models").hidden = !isModels;
   $("to-models").toggleAttribute("aria-current", isModels);
   toggleModels();
-  if (view === "chat" && !chat.show(id)) goTo("#/");
   if (!view && chat.current().turns.length) chat.start();
   beside.leave();
   show();
-  if (!isModels && matchMedia("(hover: hover)").matches) $("entry").focus();
+  return isModels || !matchMedia("(hover: hover)").matches || $("entry").focus();
 }
 
 /** From dark to light and back; until somebody chooses, the system's theme is shown. */
