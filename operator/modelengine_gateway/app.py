@@ -16,15 +16,19 @@ from modelengine import errors
 from modelengine.registry import Registry
 from modelengine_api import doors, openapi, surface
 from modelengine_api.hosts import Hosts
-from modelengine_gateway import access, keys, loops, nameserver
-from modelengine_gateway.balance import Balance
+from modelengine_api.ollama.routes import is_running
+from modelengine_gateway import access, keys, loops, nameserver, page
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.dispatch import Dispatch, Waiting
 from modelengine_gateway.keyfile import KeyFile
 from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.proxy import Relay
+from modelengine_gateway.reports import LoadReports
 from modelengine_gateway.settings import RegistryKind, Settings
-from modelengine_gateway.upstream import Upstream
+from modelengine_gateway.upstream import Deadlines, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,10 @@ def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
     directory = _directory(settings, upstream)
     key_file = _key_file(settings)
+    loads, outliers = Loads(), Outliers()
+    waiting = Waiting(settings.queue_length, settings.queue_s)
+    dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
+    reports = LoadReports(directory, upstream, loads, outliers.forget)
     keeping: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
@@ -49,6 +57,7 @@ def create(settings: Settings) -> FrontDoor:
             keeping.append(asyncio.create_task(_keep(directory)))
             if key_file is not None:
                 keeping.append(asyncio.create_task(key_file.keep()))
+            keeping.append(asyncio.create_task(reports.keep()))
             yield
             for task in keeping:
                 task.cancel()
@@ -58,9 +67,9 @@ def create(settings: Settings) -> FrontDoor:
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
-        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
-    relay = Relay(directory, upstream, Balance())
+    relay = Relay(directory, dispatch, _deadlines(settings))
     surface.mount(app, relay if key_file is None else access.Guarded(relay))
     if key_file is not None:
         app.add_middleware(access.Door, file=key_file)
@@ -100,6 +109,10 @@ def _directory(settings: Settings, upstream: Upstream) -> Directory:
     from modelengine_gateway import cluster
 
     return ConfigMaps(cluster.Registries(settings.namespaces), settings.own_namespace, upstream.is_ready)
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(settings.first_byte_s, settings.between_bytes_s, settings.answer_s)
 
 
 async def _keep(directory: Directory) -> None:

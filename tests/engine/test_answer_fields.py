@@ -93,3 +93,38 @@ async def test_an_answer_says_what_of_its_prompt_was_known_and_how_long_it_took(
     assert set(again["timings"]) == {"queued_s", "prompt_s", "answer_s"}
     assert all(seconds >= 0 for seconds in again["timings"].values())
     assert "timings" not in messages[0]
+
+
+THINKING = "Think step by step: what is 47 + 38?"
+
+
+async def test_a_thought_comes_apart_from_what_is_said(demo: EngineBackend) -> None:
+    answer = await demo.whole(asking(THINKING))
+    assert answer["reasoning_content"] == "7 + 8 = 15, carry 1\n4 + 3 + 1 = 8"
+    assert (answer["content"], answer["finish_reason"]) == ("47 + 38 = 85", "stop")
+    messages = await streamed(demo, asking(THINKING))
+    assert both(messages) == (answer["reasoning_content"], answer["content"])
+    assert all(part["token_ids"] and (part["content"] or part["reasoning_content"]) for part in messages[:-1])
+    assert all(not part["content"] for part in messages[:-1] if "reasoning_content" in part)
+
+
+async def test_a_thought_that_broke_off_goes_on_behind_every_part(demo: EngineBackend) -> None:
+    whole = await streamed(demo, asking(THINKING))
+    for i in range(len(whole)):
+        tokens = tuple(token for message in whole[:i] for token in message["token_ids"])
+        rest = await streamed(demo, asking(THINKING, resume={"token_ids": tokens}))
+        assert both([*whole[:i], *rest]) == both(whole)
+
+
+async def test_a_thought_goes_back_to_the_model_with_what_was_said(demo: EngineBackend) -> None:
+    said = {"role": "assistant", "content": "47 + 38 = 85"}
+    without = await demo.whole(asking(THINKING, said, "Hello", max_new_tokens=1))
+    thought = {**said, "reasoning_content": "7 + 8 = 15"}
+    with_it = await demo.whole(asking(THINKING, thought, "Hello", max_new_tokens=1))
+    assert with_it["prompt_length"] > without["prompt_length"]
+
+
+def both(messages: list[dict[str, Any]]) -> tuple[str, str]:
+    """What was thought, and what was said."""
+    thought = "".join(message.get("reasoning_content", "") for message in messages)
+    return thought, "".join(message["content"] or "" for message in messages)

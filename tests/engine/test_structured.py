@@ -224,3 +224,16 @@ async def test_a_mark_inside_of_a_text_stays_there(demo: EngineBackend) -> None:
     marked = shaped("regex", r'\{"a": "<think>x</think> y"\}')
     answer = await demo.whole(asking("a", response_format=marked))
     assert json.loads(answer["content"]) == {"a": "<think>x</think> y"}
+
+
+async def test_a_number_comes_to_an_end_though_the_model_would_go_on(demo: EngineBackend) -> None:
+    grammars = demo._lifecycle.engine.model.grammars
+    assert grammars is not None
+    digits = {token: 100.0 for token in range(4096) if grammars.vocabulary.digits() >> token & 1}
+    named = {**NAMED, "properties": {"name": {"type": "string", "pattern": "^[0-9]{60}$"}, "age": {"type": "number"}}}
+    answer = await demo.whole(asking("a", response_format=shaped("json_schema", named), logit_bias=digits))
+    assert answer["finish_reason"] == "stop"
+    said = json.loads(answer["content"])
+    # In a text there may be as many as the schema asks for.
+    assert len(said["name"]) == 60
+    assert 24 <= len(re.findall(r"\d+", answer["content"])[-1]) < 30
