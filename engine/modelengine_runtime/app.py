@@ -119,7 +119,13 @@ class EngineBackend:
 
 
 def create_app(lifecycle: Lifecycle) -> FastAPI:
-    app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="ModelEngine engine",
+        version=modelengine.__version__,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=surface.NO_TELEMETRY,
+    )
     surface.mount(app, EngineBackend(lifecycle))
     app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
