@@ -123,7 +123,13 @@ class EngineBackend:
 
 def create_app(lifecycle: Lifecycle, pages: Policy = Policy()) -> FastAPI:
     """`pages`: which browsers' pages may ask."""
-    app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="ModelEngine engine",
+        version=modelengine.__version__,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=surface.NO_TELEMETRY,
+    )
     surface.mount(app, EngineBackend(lifecycle))
     app.add_middleware(Hosts, policy=pages)
     app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))

@@ -67,6 +67,7 @@ def create(settings: Settings) -> FrontDoor:
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
+        telemetry=surface.NO_TELEMETRY,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
     relay = Relay(directory, dispatch, _deadlines(settings))
