@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from modelengine import errors, wire
+from modelengine_api import calls, observing
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class LineStream(Response):
         self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._direct = observing.direct(scope, send)
         pump = asyncio.create_task(self._pump(send))
         gone = asyncio.create_task(_disconnect(receive))
         try:
@@ -72,6 +74,8 @@ class LineStream(Response):
         else:
             if pump.done():
                 pump.result()
+            else:
+                calls.failed(calls.CLIENT_LEFT if gone.done() else calls.CLIENT_STALLED)
         finally:
             await _cancel(pump, gone)
 
@@ -80,9 +84,10 @@ class LineStream(Response):
             async for line in self._lines:
                 if not self._started:
                     self._started = True
+                    calls.streams()
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 self._sending_since = asyncio.get_running_loop().time()
-                await send({"type": "http.response.body", "body": line, "more_body": True})
+                await self._direct({"type": "http.response.body", "body": line, "more_body": True})
                 self._sending_since = None
         except errors.ModelEngineError as failure:
             await self._last_word(failure, send)
@@ -103,6 +108,7 @@ class LineStream(Response):
     async def _last_word(self, failure: errors.ModelEngineError, send: Send) -> None:
         if not self._started:
             raise failure
+        calls.failed(failure.code)
         await send({"type": "http.response.body", "body": self._render_last_word(failure), "more_body": False})
 
     def _is_stalled(self) -> bool:

@@ -9,9 +9,10 @@ import sys
 import threading
 
 from modelengine import announce
-from modelengine_api import serving
+from modelengine.exposition import Exposition
+from modelengine_api import logs, serving
+from modelengine_runtime import metrics, source
 from modelengine_runtime import settings as configuration
-from modelengine_runtime import source
 from modelengine_runtime.app import create_app
 from modelengine_runtime.blocks import blocks_that_fit
 from modelengine_runtime.engine import Engine
@@ -30,7 +31,7 @@ GPU_KV_MEMORY_SHARE = 0.85
 
 def main() -> None:
     settings = configuration.from_env(os.environ)
-    serving.configure_logging(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     name = settings.model_name or source.parse(settings.model_source).name
     lifecycle = Lifecycle(
         name,
@@ -39,8 +40,9 @@ def main() -> None:
         settings.advertise_host,
         on_ready=lambda port: print(announce.engine_runs(name, port), flush=True),
     )
+    exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     serving.serve(
-        create_app(lifecycle),
+        create_app(lifecycle, exposition, settings.metrics_compat),
         settings.listen_host,
         settings.listen_port,
         on_listening=lifecycle.begin,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,15 +14,18 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
+from modelengine.exposition import Exposition
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod
-from modelengine_api import doors, surface
+from modelengine_api import calls, doors, observing, surface
 from modelengine_api.backend import ModelCard
-from modelengine_runtime import progress
+from modelengine_api.metrics import Requests
+from modelengine_runtime import metrics, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
-from modelengine_runtime.sequence import Event
+from modelengine_runtime.sequence import End, Event
+from modelengine_runtime.settings import VLLM
 
 
 class EngineBackend:
@@ -38,14 +41,19 @@ class EngineBackend:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         renderer, answer = await self._accept(request)
+        last: Event | None = None
         async with aclosing(answer) as events:
-            async for event in events:
-                yield renderer.line(event)
+            async for last in events:
+                yield renderer.line(last)
+        if isinstance(last, End):
+            calls.answered({"prompt_length": renderer.prompt_length, "response_length": last.length})
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         renderer, answer = await self._accept(request)
         async with aclosing(answer) as events:
-            return renderer.whole([event async for event in events])
+            whole = renderer.whole([event async for event in events])
+        calls.answered(whole)
+        return whole
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
@@ -80,10 +88,25 @@ class EngineBackend:
     def _check_name(self, model: str | None) -> None:
         if model not in (None, self._lifecycle.name):
             raise errors.unknown_name("model", model, [self._lifecycle.name])
+        calls.asked_for(self._lifecycle.name)
 
 
-def create_app(lifecycle: Lifecycle) -> FastAPI:
-    app = FastAPI(title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None)
+def create_app(lifecycle: Lifecycle, exposition: Exposition | None = None, compat: str = VLLM) -> FastAPI:
+    """`exposition` shows the metrics, those of `compat` too; without one nobody can read them."""
+    exposition = exposition or Exposition(metrics.PART)
+    requests = Requests(exposition.registry)
+    exposition.registry.register(metrics.EngineMetrics(lifecycle))
+    if compat == VLLM:
+        exposition.registry.register(metrics.VllmMetrics(lifecycle, requests))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with exposition.served():
+            yield
+
+    app = FastAPI(
+        title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     surface.mount(app, EngineBackend(lifecycle))
 
     @app.get("/health")
@@ -101,6 +124,8 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
         """How far the start is: always 200, for it is an answer and no verdict."""
         return doors.answer(progress.report(lifecycle.stage))
 
+    # Last, and so around all of it.
+    app.add_middleware(observing.Observed, tally=requests)
     return app
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatRequest
+from modelengine_api import calls
 from modelengine_runtime import prompt, sampling
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
@@ -75,6 +76,7 @@ class Engine:
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
+            request_id=calls.request_id(),
         )
         if resumed:
             # Their text is followed off the step thread, which others wait for.

@@ -12,9 +12,11 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors
+from modelengine.exposition import Exposition
 from modelengine.registry import Registry
-from modelengine_api import doors, surface
-from modelengine_gateway import loops, nameserver
+from modelengine_api import doors, observing, surface
+from modelengine_api.metrics import Requests
+from modelengine_gateway import loops, metrics, nameserver
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
@@ -28,20 +30,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FrontDoor:
-    """The app, and the directory that must be closed before the app stops."""
+    """The app, the directory that must be closed before the app stops, and where its metrics are."""
 
     app: FastAPI
     directory: Directory
+    exposition: Exposition
 
 
 def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
     directory = _directory(settings, upstream)
     keeping: list[asyncio.Task[None]] = []
+    exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
+    requests = Requests(exposition.registry)
+    measured = metrics.FrontDoorMetrics(directory, requests)
+    exposition.registry.register(measured)
+    exposition.looks.append(measured.look)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with upstream:
+        async with upstream, exposition.served():
             keeping.append(asyncio.create_task(_keep(directory)))
             yield
             keeping[0].cancel()
@@ -75,7 +83,9 @@ def create(settings: Settings) -> FrontDoor:
             raise errors.Unavailable(reason)
         return doors.answer("ready")
 
-    return FrontDoor(app, directory)
+    # Last, and so around all of it.
+    app.add_middleware(observing.Observed, tally=requests)
+    return FrontDoor(app, directory, exposition)
 
 
 def _directory(settings: Settings, upstream: Upstream) -> Directory:

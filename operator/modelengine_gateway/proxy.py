@@ -14,6 +14,7 @@ import orjson
 
 from modelengine import errors, wire
 from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine_api import calls
 from modelengine_api.backend import ModelCard
 from modelengine_gateway.balance import Balance
 from modelengine_gateway.directory import Directory
@@ -59,10 +60,12 @@ class Relay:
             if not is_final(last):
                 self._directory.suspect(at)
                 raise failure
+            calls.closed(orjson.loads(last.rpartition(b"\n")[2]))
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        msg = await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
-        return dict(msg)
+        msg = dict(await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S))
+        calls.answered(msg)
+        return msg
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL_SILENCE_S))
@@ -85,6 +88,7 @@ class Relay:
     ) -> tuple[ServerInfo, Answer]:
         """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
+        calls.asked_for(model)
         while at := self._balance.pick([s for s in self._directory.services(CHAT, model) if s not in refusals]):
             async with contextlib.AsyncExitStack() as attempt:
                 attempt.enter_context(self._balance.lease(at))
@@ -92,9 +96,11 @@ class Relay:
                     answer = await attempt.enter_async_context(self._upstream.open(at, method, body, silence_s))
                 except errors.ConnectionFailed as dead:
                     refusals[at] = dead
+                    calls.retried(dead.code)
                     self._directory.unreachable(at)
                 except (errors.Busy, errors.Unavailable) as refused:
                     refusals[at] = refused
+                    calls.retried(refused.code)
                 else:
                     await stack.enter_async_context(attempt.pop_all())
                     return at, answer

@@ -10,6 +10,7 @@ import aiohttp
 
 from modelengine import errors, wire
 from modelengine.protocol import EngineMethod, ServerInfo
+from modelengine_api import calls
 from modelengine_gateway import loops
 
 CONNECT_TIMEOUT_S = 2.0
@@ -86,7 +87,7 @@ class Upstream:
                     self._session.post(
                         f"{at.url}/engine/{method}",
                         data=body,
-                        headers=JSON_HEADERS,
+                        headers={**JSON_HEADERS, **calls.headers()},
                         timeout=timeout,
                         allow_redirects=False,
                     )
