@@ -53,6 +53,7 @@ class Exposition:
         """Listens at once. A port that was asked for and is taken raises PortTaken, a default one is done without."""
         self.registry = _registry(part)
         self.looks: list[Look] = []
+        self._is_asked_for = port is not None and port.is_asked_for
         self._socket = _listen(host, port) if port is not None else None
         self.port: int | None = self._socket.getsockname()[1] if self._socket is not None else None
 
@@ -63,7 +64,8 @@ class Exposition:
             return
         answering = _Answering(self.registry, self.looks)
         server = await asyncio.start_server(answering.answer, sock=self._socket, limit=MAX_HEAD_BYTES)
-        log.info("metrics at port %d", self.port)
+        # A default is known; which free port it is, is not.
+        log.log(logging.INFO if self._is_asked_for else logging.DEBUG, "metrics at port %d", self.port)
         try:
             yield
         finally:
@@ -105,7 +107,7 @@ def _listen(host: str, port: MetricsPort) -> socket.socket | None:
         return socket.create_server((host, port.number), family=family)
     except OSError as failure:
         if not port.is_asked_for:
-            log.info("no metrics: port %d is taken; %s names another", port.number, METRICS_PORT)
+            log.debug("no metrics: port %d is taken; %s names another", port.number, METRICS_PORT)
             return None
         if failure.errno == errno.EADDRINUSE:
             raise errors.PortTaken(f"{METRICS_PORT}: port {port.number} on {host} is taken") from failure

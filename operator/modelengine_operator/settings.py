@@ -27,8 +27,8 @@ class Settings:
     hub_endpoint: str
     health_port: int
     log_level: str
-    log_format: LogFormat
-    metrics_port: MetricsPort | None
+    log_format: LogFormat = LogFormat.JSON
+    metrics_port: MetricsPort | None = None
 
     def allows(self, image: str) -> bool:
         return any(_matches(pattern, image) for pattern in (self.engine_image, *self.allowed_images))
