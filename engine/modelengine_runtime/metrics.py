@@ -131,17 +131,17 @@ class VllmMetrics(Collector):
         if engine is None:
             return
         name, load = self._lifecycle.name, engine.loop.load
-        for metric, value in (
-            ("vllm:num_requests_running", load.running),
-            ("vllm:num_requests_waiting", load.waiting),
-            ("vllm:kv_cache_usage_perc", usage(engine)),
+        for metric, value, ours in (
+            ("vllm:num_requests_running", load.running, "modelengine_requests_running"),
+            ("vllm:num_requests_waiting", load.waiting, "modelengine_requests_waiting"),
+            ("vllm:kv_cache_usage_perc", usage(engine), "modelengine_kv_cache_usage_ratio"),
         ):
-            yield gauge(metric, "As vLLM has it; perc is a share from 0 to 1.", (VLLM_MODEL,), {(name,): value})
-        for metric, count in (
-            ("vllm:prompt_tokens_total", load.prompt_tokens),
-            ("vllm:generation_tokens_total", engine.loop.work.generated),
+            yield gauge(metric, f"vLLM's name for {ours}.", (VLLM_MODEL,), {(name,): value})
+        for metric, count, ours in (
+            ("vllm:prompt_tokens_total", load.prompt_tokens, "modelengine_prompt_tokens_total"),
+            ("vllm:generation_tokens_total", engine.loop.work.generated, "modelengine_generation_tokens_total"),
         ):
-            yield counter(metric, "As vLLM has it.", (VLLM_MODEL,), {(name,): count})
+            yield counter(metric, f"vLLM's name for {ours}.", (VLLM_MODEL,), {(name,): count})
         yield _renamed("vllm:time_to_first_token_seconds", self._requests.first_token, name)
         yield _renamed("vllm:e2e_request_latency_seconds", self._requests.duration, name)
         facts = {
@@ -151,7 +151,12 @@ class VllmMetrics(Collector):
             "cache_dtype": engine.model.dtype,
             "enable_prefix_caching": str(engine.limits.has_prefix_cache),
         }
-        yield gauge("vllm:cache_config_info", "As vLLM has it: always 1.", tuple(facts), {tuple(facts.values()): 1.0})
+        yield gauge(
+            "vllm:cache_config_info",
+            "Always 1; the labels say what the KV cache is, as vLLM does.",
+            tuple(facts),
+            {tuple(facts.values()): 1.0},
+        )
 
 
 def usage(engine: Engine) -> float:
@@ -161,9 +166,10 @@ def usage(engine: Engine) -> float:
 
 def _renamed(name: str, histogram: Histogram, model: str) -> Metric:
     """All answers of the histogram that went well, whatever was asked for, as one under another name."""
+    [original] = histogram.collect()
     buckets: dict[str, float] = defaultdict(float)
     sums = 0.0
-    for sample in (sample for metric in histogram.collect() for sample in metric.samples):
+    for sample in original.samples:
         if not _went_well(sample.labels, model):
             continue
         if sample.name.endswith("_bucket"):
@@ -172,7 +178,8 @@ def _renamed(name: str, histogram: Histogram, model: str) -> Metric:
             sums += sample.value
     if not buckets:
         buckets["+Inf"] = 0.0
-    family = HistogramMetricFamily(name, "As vLLM has it.", labels=(VLLM_MODEL,))
+    meaning = f"vLLM's name for {original.name}, of answers that went well."
+    family = HistogramMetricFamily(name, meaning, labels=(VLLM_MODEL,))
     family.add_metric((model,), list(buckets.items()), sums)
     return family
 

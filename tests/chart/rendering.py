@@ -32,7 +32,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "frontDoor.service.annotations.a=b",
         "networkPolicy.clients[0].podSelector.matchLabels.app=web",
         "networkPolicy.directAccess=false",
+        "networkPolicy.scrapers[0].namespaceSelector.matchLabels.role=monitoring",
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.labels.release=prometheus",
+        "metrics.dashboard.enabled=true",
         "logLevel=DEBUG",
+        "logFormat=text",
         "test.model=demo",
     ),
     "all off": (
