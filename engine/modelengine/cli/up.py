@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def start(wanted: Wanted) -> int:
 
     inherited = dict(os.environ)
     name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted))
-    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted))
+    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted) | engine_metrics_env(inherited))
     titles = engine_titles(wanted)
     has_parent = env.flag(os.environ, env.EXIT_WITH_STDIN)
     plan = Supervision(titles, wanted.grace_s, "" if has_parent else hint(wanted))
@@ -118,6 +119,11 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
         MODELENGINE_GRACE_S=wanted.grace_s,
         MODELENGINE_LOG_LEVEL=wanted.log_level,
     )
+
+
+def engine_metrics_env(inherited: Mapping[str, str]) -> dict[str, str]:
+    """A port that is named is the name server's; each engine beside it takes a free one, and logs which."""
+    return _set(MODELENGINE_METRICS_PORT=0) if env.metrics_port(inherited) is not None else {}
 
 
 def engine_titles(wanted: Wanted) -> list[str]:
