@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import parser
 
 import shown_metrics
 from modelengine_api import calls
@@ -46,6 +48,13 @@ def shown() -> list[Shown]:
 
 def test_the_page_lists_what_is_shown() -> None:
     assert shown_metrics.PAGE.read_text() == shown_metrics.page(), "run `make chart`"
+
+
+def test_prometheus_own_strict_parser_takes_all_of_it() -> None:
+    with shown_metrics.registries() as found:
+        for part, registry in found.items():
+            text = openmetrics.generate_latest(registry, version="1.0.0").decode()
+            assert len(list(parser.text_string_to_metric_families(text))) > 10, part
 
 
 def test_counters_end_in_total_and_only_they(shown: list[Shown]) -> None:
