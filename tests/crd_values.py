@@ -256,7 +256,7 @@ ROWS = [
         [Bad("a b", "no spaces"), Bad("a\x01", "no spaces"), Bad("", "at least 1 chars"), Bad("a" * 257, "256")],
     ),
     Row("model.source", _SOURCES, _BAD_SOURCES, ["cache"]),
-    one_of("protocol", "chat"),
+    one_of("protocol", "chat", "embed", "rerank"),
     a_record("runtime"),
     one_of("runtime.device", "auto", "cpu", "cuda"),
     one_of("runtime.dtype", "auto", "float32", "bfloat16", "float16"),

@@ -14,20 +14,38 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, to_json
-from modelengine_api import surface
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    RERANK,
+    ChatChunk,
+    ChatRequest,
+    ChatResponse,
+    EmbedRequest,
+    EngineLoad,
+    RerankRequest,
+    to_json,
+)
+from modelengine_api import load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
 
+def _fields(word: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"content": word} if isinstance(word, str) else word
+
+
 @dataclass
 class FakeEngine:
-    """An engine without a model: says `words`, counts its requests, and misbehaves on demand."""
+    """An engine without a model: says `words`, counts its requests, and misbehaves on demand.
+
+    A word that is no text is a part's fields: `{"reasoning_content": "hm"}`, `{"tool_calls": [...]}`.
+    """
 
     name: str = "demo"
-    words: Sequence[str] = ("Hello", " ", "world", "!")
+    words: Sequence[str | Mapping[str, Any]] = ("Hello", " ", "world", "!")
     pause_s: float = 0.0
     # Raised instead of an answer, before its first byte.
     refusal: errors.ModelEngineError | None = None
@@ -35,6 +53,11 @@ class FakeEngine:
     break_after: int | None = None
     break_by: str = "raise"
     is_ready: bool = True
+    # So many streams at once; more are refused as full.
+    places: int | None = None
+    reports_load: bool = True
+    # Said in the place of the words: of each native part the fields that differ from an empty one.
+    parts: Sequence[Mapping[str, Any]] = ()
     requests: list[ChatRequest] = field(default_factory=list)
     open_streams: int = 0
     aborted: int = 0
@@ -46,10 +69,12 @@ class FakeEngine:
         self.requests.append(request)
         if self.refusal is not None:
             raise self.refusal
+        if self.places is not None and self.open_streams >= self.places:
+            raise errors.Busy("full")
         self.open_streams += 1
         finished = False
         try:
-            for i, word in enumerate(self.words):
+            for i, part in enumerate(self._parts()):
                 if i == self.break_after:
                     if self.break_by == "raise":
                         raise errors.RequestFailed("the fake broke")
@@ -59,11 +84,8 @@ class FakeEngine:
                     return
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
-                part = ChatChunk(self.name, 3, i + 1, None, word, False, index=i, token_ids=(i,))
-                yield wire.encode_line(wire.ok(to_json(part)))
-            last = ChatChunk(self.name, 3, len(self.words), "stop", None, True, index=len(self.words))
-            finished = True
-            yield wire.encode_line(wire.ok(to_json(last)))
+                finished = bool(part["done"])
+                yield wire.encode_line(wire.ok(part))
         finally:
             self.open_streams -= 1
             self.aborted += not finished
@@ -77,7 +99,30 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.aborted += 1
             raise
-        return to_json(ChatResponse(self.name, 3, len(self.words), "stop", "".join(self.words)))
+        *parts, last = self._parts()
+        said = {key: [part[key] for part in parts if part.get(key)] for key in ("content", "reasoning_content")}
+        lists = {key: [item for part in parts for item in part.get(key) or ()] for key in ("tool_calls", "logprobs")}
+        answer = ChatResponse(self.name, 3, last["response_length"], last["finish_reason"], "".join(said["content"]))
+        thought = {"reasoning_content": "".join(said["reasoning_content"])}
+        return {**to_json(answer), **{key: value for key, value in (thought | lists).items() if value}}
+
+    def _parts(self) -> list[dict[str, Any]]:
+        """The native parts of an answer, the last one included."""
+        reason = "tool_calls" if any("tool_calls" in _fields(word) for word in self.words) else "stop"
+        said = self.parts or [*map(_fields, self.words), {"done": True, "finish_reason": reason}]
+        return [self._part(i, fields) for i, fields in enumerate(said)]
+
+    def _part(self, index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if fields.get("done"):
+            return {**to_json(ChatChunk(self.name, 3, index, None, None, True, index=index)), **fields}
+        part = ChatChunk(self.name, 3, index + 1, None, "", False, index=index, token_ids=(index,))
+        return {**to_json(part), **fields}
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], EMBED)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], RERANK)
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)
@@ -91,15 +136,36 @@ class FakeEngine:
         if model not in (None, self.name):
             raise errors.unknown_name("model", model, [self.name])
 
+    def _load(self) -> EngineLoad:
+        return EngineLoad(self.open_streams, 0)
+
     def app(self) -> FastAPI:
         app = FastAPI()
         surface.mount(app, self)
+        if self.reports_load:
+            app.include_router(load_reports.route(self._load, lambda: not self.is_ready))
 
         @app.get("/ready")
         async def ready() -> Response:
             return Response(status_code=200 if self.is_ready else 503)
 
         return app
+
+
+class Informants(FakeEngine):
+    """Models that only tell about themselves: `asked` is who was; `broken` does not answer and `silent` never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str | None] = []
+
+    async def info(self, model: str | None) -> Mapping[str, Any]:
+        self.asked.append(model)
+        if model == "broken":
+            raise errors.Unavailable("gone")
+        if model == "silent":
+            await asyncio.sleep(3600)
+        return {"name": model}
 
 
 class ByteTokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx2
 
@@ -19,6 +19,7 @@ from modelengine.protocol import (
     Message,
     NameServerMethod,
     ServerInfo,
+    ToolChoice,
 )
 
 Part = TypeVar("Part")
@@ -68,10 +69,14 @@ class AsyncStream(AsyncClosing, Generic[Part]):
 
 
 class AsyncClient(AsyncClosing):
-    """Drives flows with asyncio. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
+    """Drives flows with asyncio. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527.
 
-    def __init__(self, host: str | None = None) -> None:
+    `api_key` is for a name server that asks for one; default `MODELENGINE_API_KEY`.
+    """
+
+    def __init__(self, host: str | None = None, *, api_key: str | None = None) -> None:
         self.base_url = flows.base_url(host)
+        self._headers = flows.key_headers(self.base_url, api_key)
         self._http = httpx2.AsyncClient(trust_env=False, limits=transport.LIMITS)
 
     async def _run(self, flow: flows.Flow[Result]) -> Result:
@@ -91,7 +96,11 @@ class AsyncClient(AsyncClosing):
         if isinstance(effect, flows.Pause):
             return await asyncio.sleep(effect.seconds)
         request = self._http.build_request(
-            "POST", effect.url, json=effect.body, timeout=transport.timeouts(effect.timeout_s)
+            "POST",
+            effect.url,
+            json=effect.body,
+            headers=self._headers(effect.url),
+            timeout=transport.timeouts(effect.timeout_s),
         )
         try:
             response = await self._http.send(request, stream=True)
@@ -124,6 +133,10 @@ class AsyncNameServerClient(AsyncClient):
     async def get_service_names(self, protocol: str) -> list[str]:
         return await self._run(flows.get_service_names(self.base_url, protocol))
 
+    async def wait(self, name: str, timeout: float = 600.0) -> list[ServerInfo]:
+        """Returns when the name is served, whatever it speaks. Raises WaitTimeout after `timeout` seconds."""
+        return await self._run(flows.wait_service_available(self.base_url, None, name, timeout))
+
     async def support_methods(self) -> list[str]:
         msg = await self._run(flows.nameserver(self.base_url, NameServerMethod.SUPPORT_METHODS, {}))
         return list(msg["support_methods"])
@@ -139,19 +152,13 @@ class AsyncNameServerClient(AsyncClient):
         return AsyncStream(response, flows.WatchParts())
 
 
-class AsyncChatClient(AsyncClient):
-    """Finds a model by name and chats with it, on any of its replicas; `relayed` as in `ChatClient`.
+class AsyncModelClient(AsyncClient):
+    """Finds models of one `protocol` by name; `relayed` as in `ModelClient`."""
 
-    async with AsyncChatClient() as client:
-        stream = await client.chat("demo", [{"role": "user", "content": "hello"}], stream=True)
-        async for part in stream:
-            print(part.content or "", end="")
-    """
+    protocol: ClassVar[str]
 
-    protocol = CHAT
-
-    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
-        super().__init__(host)
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None, api_key: str | None = None) -> None:
+        super().__init__(host, api_key=api_key)
         self._way = flows.way(self.base_url, relayed)
 
     async def get_service_names(self) -> list[str]:
@@ -176,6 +183,18 @@ class AsyncChatClient(AsyncClient):
             await self._run(flows.engine_call(self.base_url, self.protocol, name, EngineMethod.INFO, self._way))
         )
 
+
+class AsyncChatClient(AsyncModelClient):
+    """Finds a model by name and chats with it, on any of its replicas.
+
+    async with AsyncChatClient() as client:
+        stream = await client.chat("demo", [{"role": "user", "content": "hello"}], stream=True)
+        async for part in stream:
+            print(part.content or "", end="")
+    """
+
+    protocol = CHAT
+
     @overload
     async def chat(
         self,
@@ -183,6 +202,8 @@ class AsyncChatClient(AsyncClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[False] = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -195,6 +216,8 @@ class AsyncChatClient(AsyncClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[True],
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -206,16 +229,26 @@ class AsyncChatClient(AsyncClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: bool = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
     ) -> ChatResponse | AsyncStream[ChatChunk]:
-        """One answer, whole or as a stream of parts.
+        """One answer, whole or as a stream of parts: content, thoughts and calls of tools, as in ChatResponse.
 
         `timeout` is for the whole answer, or per part of a stream. Raises NotFound for an unknown name, InvalidRequest
         for a bad field, Busy when every replica is full, StreamBroken when a stream ends before its final part.
         """
-        request = chat_request(name, messages, tools, options, stream)
+        request = chat_request(
+            name,
+            messages,
+            tools,
+            options,
+            stream,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+        )
         if not stream:
             return await self._run(flows.chat(self.base_url, request, timeout, self._way))
         return AsyncStream(

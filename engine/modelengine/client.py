@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx2
 
@@ -19,6 +19,7 @@ from modelengine.protocol import (
     Message,
     NameServerMethod,
     ServerInfo,
+    ToolChoice,
 )
 
 Part = TypeVar("Part")
@@ -67,10 +68,14 @@ class Stream(Closing, Generic[Part]):
 
 
 class Client(Closing):
-    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
+    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527.
 
-    def __init__(self, host: str | None = None) -> None:
+    `api_key` is for a name server that asks for one; default `MODELENGINE_API_KEY`.
+    """
+
+    def __init__(self, host: str | None = None, *, api_key: str | None = None) -> None:
         self.base_url = flows.base_url(host)
+        self._headers = flows.key_headers(self.base_url, api_key)
         self._http = httpx2.Client(trust_env=False, limits=transport.LIMITS)
 
     def _run(self, flow: flows.Flow[Result]) -> Result:
@@ -90,7 +95,11 @@ class Client(Closing):
         if isinstance(effect, flows.Pause):
             return time.sleep(effect.seconds)
         request = self._http.build_request(
-            "POST", effect.url, json=effect.body, timeout=transport.timeouts(effect.timeout_s)
+            "POST",
+            effect.url,
+            json=effect.body,
+            headers=self._headers(effect.url),
+            timeout=transport.timeouts(effect.timeout_s),
         )
         try:
             response = self._http.send(request, stream=True)
@@ -123,6 +132,10 @@ class NameServerClient(Client):
     def get_service_names(self, protocol: str) -> list[str]:
         return self._run(flows.get_service_names(self.base_url, protocol))
 
+    def wait(self, name: str, timeout: float = 600.0) -> list[ServerInfo]:
+        """Blocks until the name is served, whatever it speaks. Raises WaitTimeout after `timeout` seconds."""
+        return self._run(flows.wait_service_available(self.base_url, None, name, timeout))
+
     def support_methods(self) -> list[str]:
         msg = self._run(flows.nameserver(self.base_url, NameServerMethod.SUPPORT_METHODS, {}))
         return list(msg["support_methods"])
@@ -138,21 +151,16 @@ class NameServerClient(Client):
         return Stream(response, flows.WatchParts())
 
 
-class ChatClient(Client):
-    """Finds a model by name and chats with it, on any of its replicas.
-
-    Goes straight to the replica, unless `relayed` (or MODELENGINE_RELAYED=1) sends everything through the name server.
-    Where there is no way to the replicas, as through a port-forward or an ingress, it finds that out by itself.
-
-    with ChatClient() as client:
-        client.wait_service_available("demo")
-        print(client.chat("demo", [{"role": "user", "content": "hello"}]).content)
+class ModelClient(Client):
+    """Finds models of one `protocol` by name. Goes straight to a replica, unless `relayed` (or MODELENGINE_RELAYED=1)
+    sends everything through the name server. Where there is no way to the replicas, as through a port-forward or an
+    ingress, it finds that out by itself.
     """
 
-    protocol = CHAT
+    protocol: ClassVar[str]
 
-    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
-        super().__init__(host)
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None, api_key: str | None = None) -> None:
+        super().__init__(host, api_key=api_key)
         self._way = flows.way(self.base_url, relayed)
 
     def get_service_names(self) -> list[str]:
@@ -166,6 +174,10 @@ class ChatClient(Client):
         """Blocks until the name is served. Raises WaitTimeout after `timeout` seconds."""
         return self._run(flows.wait_service_available(self.base_url, self.protocol, name, timeout))
 
+    def why_not_served(self, name: str) -> errors.ModelEngineError:
+        """What is wrong with a name that nobody answers to: it is unknown, or speaks another protocol."""
+        return self._run(flows.not_served(self.base_url, self.protocol, name))
+
     def support_methods(self, name: str) -> list[str]:
         return list(self._engine_call(name, EngineMethod.SUPPORT_METHODS)["support_methods"])
 
@@ -175,6 +187,17 @@ class ChatClient(Client):
     def _engine_call(self, name: str, method: EngineMethod) -> Any:
         return self._run(flows.engine_call(self.base_url, self.protocol, name, method, self._way))
 
+
+class ChatClient(ModelClient):
+    """Finds a model by name and chats with it, on any of its replicas; `relayed` as in `ModelClient`.
+
+    with ChatClient() as client:
+        client.wait_service_available("demo")
+        print(client.chat("demo", [{"role": "user", "content": "hello"}]).content)
+    """
+
+    protocol = CHAT
+
     @overload
     def chat(
         self,
@@ -182,6 +205,8 @@ class ChatClient(Client):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[False] = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -194,6 +219,8 @@ class ChatClient(Client):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[True],
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -205,16 +232,26 @@ class ChatClient(Client):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: bool = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
     ) -> ChatResponse | Stream[ChatChunk]:
-        """One answer, whole or as a stream of parts.
+        """One answer, whole or as a stream of parts: content, thoughts and calls of tools, as in ChatResponse.
 
         `timeout` is for the whole answer, or per part of a stream. Raises NotFound for an unknown name, InvalidRequest
         for a bad field, Busy when every replica is full, StreamBroken when a stream ends before its final part.
         """
-        request = chat_request(name, messages, tools, options, stream)
+        request = chat_request(
+            name,
+            messages,
+            tools,
+            options,
+            stream,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+        )
         if not stream:
             return self._run(flows.chat(self.base_url, request, timeout, self._way))
         response = self._run(flows.open_chat(self.base_url, request, timeout, self._way))

@@ -5,8 +5,14 @@ that envelope back into the same class. So an error keeps its type across the wi
 
     ModelEngineError
     ├── InvalidRequest      400  a field is wrong; `details` names each field and what is allowed
+    ├── Unauthorized        401  no key, or one that is not known
+    ├── Forbidden           403  the key, the page or the host may not do this
     ├── NotFound            404  no such name, method or route
+    ├── TooSlow             408  the request did not come in whole in time
     ├── TooLarge            413  the body is over the limit
+    ├── UnsupportedMedia    415  the body is compressed, or in parts
+    ├── HeadersTooLarge     431  the request's head is over the limit
+    ├── RateLimited         429  the key has used up what it may; `retry_after_s` says when to come again
     ├── Busy                429  every slot and the queue are taken; `retry_after_s` says when to come again
     ├── RequestFailed       500  this one request failed inside the engine; others go on
     ├── Unavailable         503  nothing serves the name now, or the server is stopping
@@ -48,14 +54,44 @@ class InvalidRequest(ModelEngineError):
     status = 400
 
 
+class Unauthorized(ModelEngineError):
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(ModelEngineError):
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(ModelEngineError):
     code = "not_found"
     status = 404
 
 
+class TooSlow(ModelEngineError):
+    code = "too_slow"
+    status = 408
+
+
 class TooLarge(ModelEngineError):
     code = "too_large"
     status = 413
+
+
+class UnsupportedMedia(ModelEngineError):
+    code = "unsupported_media"
+    status = 415
+
+
+class HeadersTooLarge(ModelEngineError):
+    code = "headers_too_large"
+    status = 431
+
+
+class RateLimited(ModelEngineError):
+    code = "rate_limited"
+    status = 429
 
 
 class Busy(ModelEngineError):
@@ -109,3 +145,8 @@ def unknown_name(kind: str, asked: str, known: Iterable[str]) -> NotFound:
         guess = next((name for name in names if asked and asked.lower() in name.lower()), None)
     hint = f"; did you mean {guess!r}?" if guess else ""
     return NotFound(f"no {kind} {asked!r}{hint} (known: {', '.join(names) or 'none'})")
+
+
+def speaks_another(name: str, protocols: Iterable[str], asked: str) -> InvalidRequest:
+    """For a name that is served, but not for this: `model: 'demo' speaks chat, not embed`."""
+    return InvalidRequest(f"model: {name!r} speaks {' and '.join(sorted(protocols))}, not {asked}")

@@ -7,6 +7,7 @@ asyncio; so retries, waiting and the reading of answers are written once, here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -19,11 +20,19 @@ from modelengine import addresses, env, errors, wire
 from modelengine.protocol import (
     CHAT,
     DEFAULT_PORT,
+    EMBED,
+    METHOD_OF,
+    PROTOCOLS,
+    RERANK,
     ChatChunk,
     ChatRequest,
     ChatResponse,
+    EmbedRequest,
+    EmbedResponse,
     EngineMethod,
     NameServerMethod,
+    RerankRequest,
+    RerankResponse,
     ServerInfo,
     from_json,
     host_in_url,
@@ -32,6 +41,7 @@ from modelengine.protocol import (
 
 HOST_VARIABLE = "MODELENGINE_HOST"
 RELAYED_VARIABLE = "MODELENGINE_RELAYED"
+KEY_VARIABLE = "MODELENGINE_API_KEY"
 CALL_TIMEOUT_S = 10.0
 # One long-poll of `wait`; shorter than what a proxy on the way would cut.
 WAIT_POLL_S = 20.0
@@ -88,6 +98,19 @@ def base_url(host: str | None) -> str:
     return f"{parts.scheme}://{host_in_url(parts.hostname)}:{port or default_port}{parts.path.rstrip('/')}"
 
 
+def key_headers(base: str, api_key: str | None) -> Callable[[str], Mapping[str, str]]:
+    """What to send to a URL: the key, from an argument, else `MODELENGINE_API_KEY`; to the name server and no other.
+
+    An engine needs none, and might be anybody's. Raises InvalidRequest for a key that no header can carry.
+    """
+    key = (os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key).strip()
+    if not key.isascii() or not (key.isprintable()):
+        raise errors.InvalidRequest("api_key: may have printable ASCII characters only")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    home = urlsplit(base)[:2]
+    return lambda url: headers if urlsplit(url)[:2] == home else {}
+
+
 @dataclass(slots=True)
 class Way:
     """How requests reach an engine: straight to a replica, or `relayed` by the name server, where there is no way.
@@ -123,16 +146,17 @@ def get_service_names(base: str, protocol: str) -> Flow[list[str]]:
 
 
 def wait_service_available(
-    base: str, protocol: str, name: str, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    base: str, protocol: str | None, name: str, timeout_s: float, clock: Callable[[], float] = time.monotonic
 ) -> Flow[list[ServerInfo]]:
-    """Waits for the name; a name server that is away or restarting is waited for as well. Raises WaitTimeout."""
+    """Waits for the name, whatever it speaks where no protocol is given; a name server that is away or restarting is
+    waited for as well. Raises WaitTimeout."""
     deadline = clock() + timeout_s
     asked = False
     while (left := deadline - clock()) > 0 or not asked:
         asked = True
         poll_s = min(max(left, SHORTEST_POLL_S), WAIT_POLL_S)
         try:
-            query = {"protocol": protocol, "name": name, "timeout_s": poll_s}
+            query = {"name": name, "timeout_s": poll_s} | ({} if protocol is None else {"protocol": protocol})
             msg = yield from nameserver(base, NameServerMethod.WAIT, query, CALL_TIMEOUT_S + poll_s)
             return [from_json(ServerInfo, service) for service in msg["services"]]
         except errors.WaitTimeout:
@@ -156,13 +180,14 @@ def on_an_engine(
 
     Another replica is tried only while nothing of the answer has come: nobody answers, or it is full or stopping.
     A replica that nobody answers at is reported to the name server at once.
-    Raises NotFound for an unknown name, else what the last replica said.
+    Raises NotFound for an unknown name, InvalidRequest for one that speaks another protocol, else what the last replica
+    said.
     """
     if way.relayed:
         return (yield make_effect(base))
     services = yield from get_services(base, protocol, name)
     if not services:
-        raise errors.unknown_name("model", name, (yield from get_service_names(base, protocol)))
+        raise (yield from not_served(base, protocol, name))
     if is_tunnel(base, services, is_elsewhere):
         way.relayed = True
         return (yield make_effect(base))
@@ -187,6 +212,14 @@ def on_an_engine(
     if way.was_reached:
         raise failure
     return (yield from _relayed_after_all(base, make_effect, way, failure))
+
+
+def not_served(base: str, protocol: str, name: str) -> Flow[errors.ModelEngineError]:
+    """Why nobody answers to the name: others may, for another purpose."""
+    for other in PROTOCOLS:
+        if other != protocol and (yield from get_services(base, other, name)):
+            return errors.speaks_another(name, [other], protocol)
+    return errors.unknown_name("model", name, (yield from get_service_names(base, protocol)))
 
 
 def is_tunnel(base: str, services: Iterable[ServerInfo], is_elsewhere: Callable[[str], bool]) -> bool:
@@ -228,6 +261,26 @@ def chat(base: str, request: ChatRequest, timeout_s: float, way: Way | None = No
         return Send(_inference(url), to_json(request), timeout_s)
 
     return from_json(ChatResponse, (yield from on_an_engine(base, CHAT, request.model, ask, way or Way())))
+
+
+def embed(base: str, request: EmbedRequest, timeout_s: float, way: Way | None = None) -> Flow[EmbedResponse]:
+    """The vectors as numbers, though they come as base64: a quarter of the bytes, and little to read."""
+    request = dataclasses.replace(request, encoding="base64")
+    msg = yield from _whole(base, EMBED, request, timeout_s, way)
+    return from_json(EmbedResponse, {**msg, "vectors": [wire.decode_vector(vector) for vector in msg["vectors"]]})
+
+
+def rerank(base: str, request: RerankRequest, timeout_s: float, way: Way | None = None) -> Flow[RerankResponse]:
+    return from_json(RerankResponse, (yield from _whole(base, RERANK, request, timeout_s, way)))
+
+
+def _whole(
+    base: str, protocol: str, request: EmbedRequest | RerankRequest, timeout_s: float, way: Way | None
+) -> Flow[Any]:
+    def ask(url: str) -> Effect:
+        return Send(f"{url}/engine/{METHOD_OF[protocol]}", to_json(request), timeout_s)
+
+    return (yield from on_an_engine(base, protocol, request.model, ask, way or Way()))
 
 
 def open_chat(base: str, request: ChatRequest, timeout_s: float, way: Way | None = None) -> Flow[Any]:

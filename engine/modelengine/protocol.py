@@ -8,7 +8,7 @@ Every bound and default of the protocol stands here and nowhere else.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -17,18 +17,26 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 DEFAULT_PORT = 9527
-# What a model speaks that can be chatted with.
+# What a model speaks: that can be chatted with, that makes vectors of texts, that says how well texts answer a query.
 CHAT = "chat"
+EMBED = "embed"
+RERANK = "rerank"
+PROTOCOLS = (CHAT, EMBED, RERANK)
 DEFAULT_MAX_NEW_TOKENS = 512
 MAX_SEED = 2**63 - 1
 MAX_TOKEN_ID = 2**31 - 1
 MAX_GRAMMAR_CHARACTERS = 65_536
+MAX_INPUTS = 2048
 
 # Requests refuse fields they do not know: a misspelt option must not be silently without effect.
 STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
 Name = Annotated[str, MinLen(1), MaxLen(256)]
 TokenId = Annotated[int, Ge(0), Le(MAX_TOKEN_ID)]
+ToolChoice = Literal["auto", "none", "required"]
+# What is taken in whole, one of many; an empty one has nothing to be taken in.
+Input = Annotated[str, MinLen(1)]
+Inputs = Annotated[tuple[Input, ...], MinLen(1), MaxLen(MAX_INPUTS)]
 Record = TypeVar("Record")
 
 
@@ -49,9 +57,24 @@ class NameServerMethod(StrEnum):
 class EngineMethod(StrEnum):
     """The calls of an engine, and of the front door on its behalf: `POST /engine/<method>`."""
 
+    EMBED = "embed"
     INFERENCE = "inference"
     INFO = "info"
+    RERANK = "rerank"
     SUPPORT_METHODS = "support_methods"
+
+
+# What an engine is asked for that speaks a protocol.
+METHOD_OF: Mapping[str, EngineMethod] = {
+    CHAT: EngineMethod.INFERENCE,
+    EMBED: EngineMethod.EMBED,
+    RERANK: EngineMethod.RERANK,
+}
+
+
+def methods(protocol: str) -> list[str]:
+    """The sorted methods of an engine that speaks the protocol."""
+    return sorted((METHOD_OF[protocol], EngineMethod.INFO, EngineMethod.SUPPORT_METHODS))
 
 
 class FinishReason(StrEnum):
@@ -95,7 +118,10 @@ class Message:
 class ResponseFormat:
     """What the whole content of an answer must be: any text, any JSON object, JSON that a schema allows, a match of a
     regular expression, one of some texts, or what a grammar in Lark's notation allows. The field of that name must be
-    given then, and no other."""
+    given then, and no other.
+
+    An answer that ends by itself is that; one that is cut, by its length or by a stop string, is its beginning. It is
+    not thought about first, and calls no tools."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "choice", "grammar"]
     json_schema: dict[str, Any] | None = None
@@ -113,7 +139,8 @@ class ChatOptions:
     `temperature` 0 is greedy, and so is less than 0.00001. `seed` makes a sampled answer repeatable: the noise of
     token i is a function of (seed, i) alone. `max_tokens` is another name for `max_new_tokens`. `logit_bias` is added
     to the scores of tokens, by their ids. `top_logprobs` asks for how likely each token was, and so many others in its
-    place. `think` asks a model that can do both to think before it speaks, or not to.
+    place. `think` asks a model that can do both to think before it speaks, or not to: True is refused by one that has
+    no such switch, which never thinks or always.
     """
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
@@ -168,12 +195,13 @@ class Resume:
 class ChatRequest:
     """`tools` have the form `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`,
     where the parameters are a JSON schema. `tool_choice` says whether the model may call them: as it likes, which is
-    the default, never, or it must. Where `parallel_tool_calls` is false, an answer ends with its first call."""
+    the default, never, or it must, and then with arguments that the schema allows, and without a thought. Where
+    `parallel_tool_calls` is false, an answer ends with its first call."""
 
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
     tools: Annotated[tuple[dict[str, Any], ...], MaxLen(256)] | None = None
-    tool_choice: Literal["auto", "none", "required"] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     options: ChatOptions = field(default_factory=ChatOptions)
     stream: bool = True
@@ -236,7 +264,8 @@ class ChatChunk:
 
     `index` is the position of the part's first token in the answer, `token_ids` the tokens that its text came from.
     A part has `content`, or `reasoning_content`, or `tool_calls` that are complete; where it has one of the two others,
-    its `content` is empty. The fields are those of ChatResponse; counts, seed and timings come with the last part.
+    its `content` is empty. What came of one token may be several parts: the last of them has the token. The fields are
+    those of ChatResponse; counts, seed and timings come with the last part.
     """
 
     model: str
@@ -257,6 +286,89 @@ class ChatChunk:
     tool_calls: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
     logprobs: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
     timings: Mapping[str, float] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What an engine has to do: requests that run and that wait, and how much of its cache they hold, 0 to 1."""
+
+    running: int
+    waiting: int
+    cache_usage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOptions:
+    """How to make vectors. What is not given is as the model's own files say.
+
+    `dimensions` keeps that many numbers at the front of each vector, for models that were trained for it. `normalize`
+    gives every vector the length 1, after that. `truncate` cuts an input that is longer than the model takes, which is
+    otherwise refused. `prompt_name` puts one of the model's own prompts before each input, such as `query`.
+    """
+
+    dimensions: Annotated[int, Ge(1), Le(65_536)] | None = None
+    normalize: bool | None = None
+    truncate: bool = False
+    prompt_name: Name | None = None
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """`encoding` says how each vector comes: as numbers, or as the base64 of its float32s, the lowest byte first."""
+
+    model: Name
+    inputs: Inputs
+    options: EmbedOptions = field(default_factory=EmbedOptions)
+    encoding: Literal["float", "base64"] = "float"
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResponse:
+    """A vector for each input, in the order of the inputs. `truncated` of them were cut; `prompt_tokens` are those that
+    the model took in."""
+
+    model: str
+    vectors: tuple[Sequence[float] | str, ...] = field(repr=False)
+    dimensions: int
+    prompt_tokens: int
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOptions:
+    """`normalize` brings the scores between 0 and 1, and where it is false they are as the model's last layer gives
+    them; by default it is as the model's own files say, and 0 to 1 where they say nothing. `truncate` cuts a document
+    with which the query is longer than the model takes, which is otherwise refused."""
+
+    normalize: bool | None = None
+    truncate: bool = False
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    model: Name
+    query: Input
+    documents: Inputs
+    options: RerankOptions = field(default_factory=RerankOptions)
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResponse:
+    """How well each document answers the query, in the order of the documents: more is better. `truncated` of them were
+    cut; `prompt_tokens` are those that the model took in, the query's once for each document."""
+
+    model: str
+    scores: tuple[float, ...]
+    prompt_tokens: int
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,10 @@ use these functions; nothing here does I/O.
 from __future__ import annotations
 
 import json
+import sys
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
 from typing import Any
 
 from modelengine import errors
@@ -62,6 +66,25 @@ def decode(body: bytes) -> Any:
     except ValueError as failure:
         start = body[:200].decode(errors="replace")
         raise errors.StreamBroken(f"the answer is not JSON: {start!r}") from failure
+
+
+def encode_vector(numbers: Iterable[float]) -> str:
+    """The base64 of the numbers as float32s, the lowest byte first."""
+    packed = array("f", numbers)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return b64encode(packed.tobytes()).decode("ascii")
+
+
+def decode_vector(text: str) -> list[float]:
+    """The numbers of `encode_vector`; StreamBroken where the text is none of its."""
+    try:
+        packed = array("f", b64decode(text, validate=True))
+    except (ValueError, TypeError) as failure:
+        raise errors.StreamBroken(f"the answer's vector is not base64 of float32s ({failure})") from failure
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tolist()
 
 
 class LineDecoder:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelengine.protocol import ChatRequest
+from modelengine.protocol import ChatRequest, EmbedRequest, RerankRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ModelCard:
 
 
 class Backend(Protocol):
-    """What answers a chat. Every method may raise a ModelEngineError, which becomes the HTTP answer."""
+    """What answers. Every method may raise a ModelEngineError, which becomes the HTTP answer."""
 
     def models(self) -> Sequence[ModelCard]:
         """Every name that can be asked for, those without a ready replica too, sorted by name."""
@@ -36,6 +36,15 @@ class Backend(Protocol):
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         """The whole answer, a ChatResponse as plain data. Cancelled when the client leaves."""
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        """An EmbedResponse as plain data. Raises InvalidRequest for a model that speaks another protocol, as `rerank`
+        and the chats do. Cancelled when the client leaves."""
+        ...
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        """A RerankResponse as plain data."""
         ...
 
     async def info(self, model: str | None) -> Mapping[str, Any]:

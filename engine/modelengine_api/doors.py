@@ -40,9 +40,14 @@ def refusal(failure: errors.ModelEngineError, path: str, status: int | None = No
     headers = {}
     if failure.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after_s))
-    # The standard library's encoder: it can say whatever a foreign text holds, half characters included.
-    body = json.dumps(failures.wording(path)(failure), separators=(",", ":"), default=str).encode()
+    body = encoded(failures.wording(path)(failure))
     return Response(body, status_code=status or failure.status, media_type=JSON, headers=headers)
+
+
+def encoded(worded: Any) -> bytes:
+    """A worded failure as JSON, by the standard library: it can say whatever a foreign text holds, half characters
+    included."""
+    return json.dumps(worded, separators=(",", ":"), default=str).encode()
 
 
 def install(app: FastAPI) -> None:
@@ -69,7 +74,7 @@ async def _http(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
     if failure.status_code not in (404, 405):
         return refusal(errors.InvalidRequest(str(failure.detail)), request.scope["path"], failure.status_code)
-    response = refusal(errors.NotFound(_no_route(request, failure)), request.scope["path"], failure.status_code)
+    response = refusal(failures.NoRoute(_no_route(request, failure)), request.scope["path"], failure.status_code)
     response.headers.update(failure.headers or {})
     return response
 

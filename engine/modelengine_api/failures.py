@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,16 +16,33 @@ Wording = Callable[[errors.ModelEngineError], Mapping[str, Any]]
 OPENAI_PREFIX = "/v1/"
 OLLAMA_PREFIX = "/api/"
 
+# What OpenAI's clients know an error by; an error with another status keeps our own code.
+OPENAI_CODES: Mapping[int, str] = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+OPENAI_KINDS: Mapping[str, str] = {
+    "missing": "missing_required_parameter",
+    "json_invalid": "invalid_json",
+    "context_length_exceeded": "context_length_exceeded",
+}
+OPENAI_TYPES: Mapping[int, str] = {403: "permission_error", 429: "rate_limit_error"}
+# An engine names the fields of the native protocol. Of these some have another place in OpenAI's.
+NATIVE_FIELD = re.compile(r"^(?:options\.)?([a-z_]+[\w.\[\]]*): ")
+NATIVE_OPTION = re.compile(r"^options\.([a-z_]+)(?=[\w.\[\]]*: )")
+OPENAI_FIELDS: Mapping[str, str] = {"max_new_tokens": "max_tokens", "think": "reasoning_effort"}
+
+
+class NoRoute(errors.NotFound):
+    """Nothing is served at the path, as opposed to a model that is not."""
+
 
 def openai(failure: errors.ModelEngineError) -> dict[str, Any]:
     """OpenAI's error object; `param` is the field that is wrong."""
-    fields = [str(detail["loc"]) for detail in failure.details if "loc" in detail]
+    message = NATIVE_OPTION.sub(lambda found: OPENAI_FIELDS.get(found[1], found[1]), failure.message)
     return {
         "error": {
-            "message": failure.message,
+            "message": message,
             "type": _openai_type(failure.status),
-            "param": fields[0] if fields else None,
-            "code": failure.code,
+            "param": _openai_field(failure),
+            "code": _openai_code(failure),
         }
     }
 
@@ -41,6 +59,30 @@ def wording(path: str) -> Wording:
 
 
 def _openai_type(status: int) -> str:
-    if status == 429:
-        return "rate_limit_error"
-    return "invalid_request_error" if status < 500 else "server_error"
+    return OPENAI_TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+
+
+def _openai_field(failure: errors.ModelEngineError) -> str | None:
+    if isinstance(failure, errors.NotFound):
+        return None if isinstance(failure, NoRoute) else "model"
+    if not isinstance(failure, errors.InvalidRequest):
+        return None
+    fields = [str(detail["loc"]) for detail in failure.details if "loc" in detail]
+    named = NATIVE_FIELD.match(f"{fields[0]}: " if fields else failure.message)
+    # An error of the body as a whole is none of a field.
+    return None if named is None or named[1] == "body" else OPENAI_FIELDS.get(named[1], named[1])
+
+
+def _openai_code(failure: errors.ModelEngineError) -> str:
+    if isinstance(failure, NoRoute):
+        return "unknown_url"
+    if isinstance(failure, errors.InvalidRequest):
+        return _openai_kind(str(next((detail.get("type") for detail in failure.details), "")))
+    return OPENAI_CODES.get(failure.status, failure.code)
+
+
+def _openai_kind(kind: str) -> str:
+    """What is wrong with a field, from our name for it, which is mostly pydantic's."""
+    if kind in OPENAI_KINDS:
+        return OPENAI_KINDS[kind]
+    return "invalid_type" if kind.endswith("_type") else "invalid_value"

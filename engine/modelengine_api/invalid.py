@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import re
 import reprlib
 import types
@@ -31,12 +30,14 @@ RULES: Mapping[str, str] = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "dataclass_type": "must be an object",
+    "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
@@ -46,6 +47,8 @@ RULES: Mapping[str, str] = {
     "too_long": "must have at most {max_length} items",
     "missing": "is required",
 }
+# What pydantic adds to the path of an object's key that is wrong; the key itself stands before it.
+KEY_TAG = "[key]"
 UNKNOWN_TYPES = ("unexpected_keyword_argument", "extra_forbidden")
 # Where a field allows several types, pydantic puts the name of the type it tried into the path.
 UNION_TAG = re.compile(r"^(constrained-)?(str|int|float|bool)$|^(tuple|list|dict|function-\w+)\[")
@@ -65,7 +68,7 @@ class Fault:
     @property
     def sentence(self) -> str:
         shows_given = self.kind not in ("missing", "json_invalid", *UNKNOWN_TYPES)
-        return f"{path(self.loc)}: {self.rule}" + (f", got {_shown(self.given)}" if shows_given else "")
+        return f"{path(self.loc)}: {self.rule}" + (f", got {shown(self.given)}" if shows_given else "")
 
 
 def explain(found: Sequence[Mapping[str, Any]], root: Any = None) -> errors.InvalidRequest:
@@ -95,7 +98,7 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
 def _fault(item: Mapping[str, Any], root: Any) -> Fault:
     kind, raw = str(item["type"]), tuple(item["loc"])
     tags = [i for i, part in enumerate(raw) if isinstance(part, str) and UNION_TAG.match(part)]
-    loc = tuple(part for i, part in enumerate(raw) if i not in tags)
+    loc = tuple(part for i, part in enumerate(raw) if i not in tags and part != KEY_TAG)
     if kind == "json_invalid":
         return Fault(kind, (), f"is not JSON: {item['ctx']['error']}", item["input"])
     if kind in UNKNOWN_TYPES:
@@ -169,7 +172,8 @@ def _step(kind: Any, part: str | int) -> list[Any]:
     return [hints[part]] if part in hints else []
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The input as a sentence may quote it."""
     plain = _plain(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(value, str | bytes | bool | None) else str(plain)
 
@@ -182,6 +186,9 @@ def _plain(value: Any) -> Any:
         return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 2**63 else str(value)[:MAX_SHOWN]
+    # A whole number may be too large for a float: it is not asked whether it is finite.
+    if isinstance(value, int | float) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float):
+        return str(value)
     return reprlib.repr(value)[:MAX_SHOWN]

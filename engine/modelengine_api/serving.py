@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,8 @@ import uvicorn
 import uvloop
 
 from modelengine import env, errors, ports
+from modelengine_api import connections
+from modelengine_api.connections import Bounds, Connection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -69,6 +72,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise errors.InvalidRequest(f"can't listen on {host!r}: {failure.strerror}") from failure
     sock = socket.socket(family, kind, proto)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connections.probe_clients(sock)
     try:
         sock.bind(address)
         # At once: two processes may bind one port, but only one may listen.
@@ -90,9 +94,11 @@ def serve(
     on_stop: Callable[[], Awaitable[None]] | None = None,
     until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
+    bounds: Bounds = Bounds(),
 ) -> None:
     """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
     sock = listen(host, port)
+    bounds = bounds.that_fit(_open_files())
 
     async def until_stopped() -> None:
         stop = Stop()
@@ -101,7 +107,16 @@ def serve(
             loop.add_signal_handler(number, stop.ask)
         if env.flag(os.environ, env.EXIT_WITH_STDIN):
             _when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.ask))
-        await run(app, sock, stop, on_listening=on_listening, on_stop=on_stop, until_idle=until_idle, grace_s=grace_s)
+        await run(
+            app,
+            sock,
+            stop,
+            on_listening=on_listening,
+            on_stop=on_stop,
+            until_idle=until_idle,
+            grace_s=grace_s,
+            bounds=bounds,
+        )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_stopped())
@@ -116,21 +131,25 @@ async def run(
     on_stop: Callable[[], Awaitable[None]] | None = None,
     until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
+    bounds: Bounds = Bounds(),
 ) -> None:
     """Serves the app on a listening socket until `stop` is asked, then stops as this module's first lines say."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=type("Bounded", (Connection,), {"bounds": bounds}),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nobody here asks who is behind a proxy; uvicorn would look at each request.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     port = sock.getsockname()[1]
     server = _Server(config, lambda: on_listening(port) if on_listening else None)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
+    watching = asyncio.create_task(connections.watch(server.server_state.connections))
     asked, forced = asyncio.create_task(stop.asked.wait()), asyncio.create_task(stop.forced.wait())
     try:
         await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -150,8 +169,17 @@ async def run(
                 await asyncio.wait((serving,), timeout=LAST_WORD_S)
         await serving
     finally:
-        asked.cancel()
-        forced.cancel()
+        for task in (asked, forced, watching):
+            task.cancel()
+
+
+def _open_files() -> int:
+    """How many files this process may have open: as many as it may allow itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _left_s(deadline: float) -> float:

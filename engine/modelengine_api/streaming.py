@@ -34,6 +34,41 @@ def envelope_line(failure: errors.ModelEngineError) -> bytes:
     return wire.encode_line(wire.error(failure))
 
 
+class Client:
+    """Whoever waits for the answer that the current task gives: the task is cancelled when he leaves.
+
+    No task but one that listens for it, because a front door has thousands of these.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._is_served = False
+        self.is_lost = False
+        self._listening = asyncio.create_task(self._listen(receive))
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        # A server says that also once an answer is whole.
+        if not self._is_served:
+            self.lose()
+
+    def lose(self) -> None:
+        self.is_lost = True
+        self._task.cancel()
+
+    def served(self) -> None:
+        """There is nothing to wait for any more; said before the last bytes leave. May be said again."""
+        self._is_served = True
+        self._listening.cancel()
+
+    def forgive(self) -> None:
+        """The task goes on after it was cancelled."""
+        self._task.uncancel()
+
+
 class LineStream(Response):
     """Sends rendered lines as HTTP/1.1 chunks, and closes their iterator as soon as the client has left.
 
@@ -62,22 +97,30 @@ class LineStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._direct = observing.direct(scope, send)
-        pump = asyncio.create_task(self._pump(send))
-        gone = asyncio.create_task(_disconnect(receive))
+        self._loop = asyncio.get_running_loop()
+        self._client = Client(receive)
+        self._check_reader()
         try:
-            while not (pump.done() or gone.done() or self._is_stalled()):
-                await asyncio.wait((pump, gone), timeout=self.stall_s / 4, return_when=asyncio.FIRST_COMPLETED)
+            await self._pump(send)
         except asyncio.CancelledError:
-            # Only the end of the server's grace cancels a request. This is its last word, so it is not raised again.
-            await _cancel(pump)
-            await self._last_word(errors.Unavailable("the server is stopping"), send)
-        else:
-            if pump.done():
-                pump.result()
+            self._client.forgive()
+            if not self._client.is_lost:
+                # Only the end of the server's grace cancels a request: this is its last word, and not raised again.
+                await self._last_word(errors.Unavailable("the server is stopping"), send)
             else:
-                calls.failed(calls.CLIENT_LEFT if gone.done() else calls.CLIENT_STALLED)
+                calls.failed(calls.CLIENT_STALLED if self._is_stalled() else calls.CLIENT_LEFT)
         finally:
-            await _cancel(pump, gone)
+            self._client.served()
+            self._next_check.cancel()
+
+    def _check_reader(self) -> None:
+        if self._is_stalled():
+            self._client.lose()
+        self._next_check = self._loop.call_later(self.stall_s / 4, self._check_reader)
+
+    def _is_stalled(self) -> bool:
+        since = self._sending_since
+        return since is not None and self._loop.time() - since > self.stall_s
 
     async def _pump(self, send: Send) -> None:
         try:
@@ -86,9 +129,7 @@ class LineStream(Response):
                     self._started = True
                     calls.streams()
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                self._sending_since = asyncio.get_running_loop().time()
-                await self._direct({"type": "http.response.body", "body": line, "more_body": True})
-                self._sending_since = None
+                await self._send(send, line)
         except errors.ModelEngineError as failure:
             await self._last_word(failure, send)
         except Exception:
@@ -99,7 +140,7 @@ class LineStream(Response):
         else:
             if not self._started:
                 raise errors.StreamBroken("the answer ended before it began")
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send(send, b"", is_last=True)
         finally:
             close = getattr(self._lines, "aclose", None)
             if close is not None:
@@ -109,35 +150,27 @@ class LineStream(Response):
         if not self._started:
             raise failure
         calls.failed(failure.code)
-        await send({"type": "http.response.body", "body": self._render_last_word(failure), "more_body": False})
+        await self._send(send, self._render_last_word(failure), is_last=True)
 
-    def _is_stalled(self) -> bool:
-        since = self._sending_since
-        return since is not None and asyncio.get_running_loop().time() - since > self.stall_s
+    async def _send(self, send: Send, body: bytes, *, is_last: bool = False) -> None:
+        if is_last:
+            self._client.served()
+        self._sending_since = self._loop.time()
+        await (send if is_last else self._direct)(
+            {"type": "http.response.body", "body": body, "more_body": not is_last}
+        )
+        self._sending_since = None
 
 
 async def until_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of `work`, which is cancelled when the client leaves. Raises ClientDisconnect then."""
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnect(request.receive))
+    client = Client(request.receive)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
     except asyncio.CancelledError:
+        client.forgive()
+        if client.is_lost:
+            raise ClientDisconnect from None
         raise errors.Unavailable("the server is stopping") from None
     finally:
-        await _cancel(task, gone)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancels the tasks and waits until they have ended, however they do."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        client.served()

@@ -1,82 +1,177 @@
-"""Events of one answer as the native protocol writes them: a line per part, or one whole answer. Pure."""
+"""Events of one answer as the native protocol writes them: a message per part, or one whole answer. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import orjson
 
 from modelengine import wire
-from modelengine_runtime.sequence import End, Event, Part
+from modelengine.protocol import FinishReason
+from modelengine_runtime.parsing import AnswerParser, Call, Content, Delta, Thought
+from modelengine_runtime.sampling import Likelihood
+from modelengine_runtime.sequence import End, Event, Part, Usage
+
+# A token as text, and its bytes, which may be part of a character.
+Spell = Callable[[int], tuple[str, bytes]]
+# What has no logarithm: JSON knows no infinity.
+LOWEST_LOGPROB = -9999.0
 
 
 def _new_id() -> str:
     return f"chat-{uuid4().hex}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Renderer:
-    """`prompt_length` counts the prompt's tokens; `seed` is the one in use, asked for or drawn."""
+    """Of one answer. `prompt_length` counts the prompt's tokens; `seed` is the one in use, asked for or drawn; `usage`
+    is asked at the end.
+
+    Where there is a `parser`, it says what is content. Tokens whose text it holds back ride with the next message, and
+    how likely they were rides with them; for this it needs `spell`.
+    `has_one_call`: the answer ends with its first call, and then `is_done`, whatever events are still to come.
+    """
 
     model: str
     prompt_length: int
     seed: int
+    usage: Callable[[], Usage] | None = None
+    parser: AnswerParser | None = None
+    spell: Spell | None = None
+    has_one_call: bool = False
     id: str = field(default_factory=_new_id)
+    is_done: bool = False
+    _tokens: list[int] = field(default_factory=list)
+    _likelihoods: list[Likelihood] = field(default_factory=list)
 
-    def line(self, event: Event) -> bytes:
-        """One NDJSON line of a stream."""
-        return orjson.dumps(wire.ok(self._end(event) if isinstance(event, End) else self._part(event))) + b"\n"
+    def lines(self, event: Event) -> Iterator[bytes]:
+        """The event as NDJSON lines of a stream: none, one or several."""
+        for message in self.messages(event):
+            yield orjson.dumps(wire.ok(message)) + b"\n"
 
-    def whole(self, events: Sequence[Event]) -> dict[str, Any]:
-        """The `msg` of an answer that is not streamed; the events are all of it."""
-        *parts, end = events
-        assert isinstance(end, End)
-        texts = [part for part in parts if isinstance(part, Part)]
+    def messages(self, event: Event) -> list[dict[str, Any]]:
+        """The event as ChatChunks."""
+        if isinstance(event, End):
+            return self._end(event)
+        assert isinstance(event, Part)
+        self._tokens += event.token_ids
+        self._likelihoods += event.likelihoods
+        deltas: list[Delta] = [Content(event.text)] if self.parser is None else self.parser.feed(event.text)
+        if self.has_one_call:
+            deltas = _up_to_first_call(deltas)
+        index = event.index + len(event.token_ids) - len(self._tokens)
+        messages = [self._part(delta, index, event.length) for delta in deltas]
+        if messages:
+            # Whoever has tokens has all that came of them.
+            messages[-1].update(self._take_tokens())
+        if self.has_one_call and deltas and isinstance(deltas[-1], Call):
+            messages.append(self._last(FinishReason.TOOL_CALLS, event.index + len(event.token_ids), event.length))
+        return messages
+
+    def _end(self, end: End) -> list[dict[str, Any]]:
+        deltas: list[Delta] = []
+        if self.parser is not None and not (self.has_one_call and self.parser.calls):
+            deltas = self.parser.end()
+        if self.has_one_call:
+            deltas = _up_to_first_call(deltas)
+        index = end.index - len(self._tokens)
+        self._tokens += end.token_ids
+        self._likelihoods += end.likelihoods
+        called = self.parser is not None and self.parser.calls > 0
+        reason = FinishReason.TOOL_CALLS if called and end.reason is FinishReason.STOP else end.reason
+        return [*(self._part(delta, index, end.length) for delta in deltas), self._last(reason, index, end.length)]
+
+    def _part(self, delta: Delta, index: int, length: int) -> dict[str, Any]:
         return {
             "model": self.model,
             "prompt_length": self.prompt_length,
-            "response_length": end.length,
-            "finish_reason": end.reason,
-            "content": "".join(part.text for part in texts),
-            "token_ids": [*(token for part in texts for token in part.token_ids), *end.token_ids],
-            **self._closing(end),
-        }
-
-    def _part(self, part: Event) -> dict[str, Any]:
-        assert isinstance(part, Part)
-        return {
-            "model": self.model,
-            "prompt_length": self.prompt_length,
-            "response_length": part.length,
+            "response_length": length,
             "finish_reason": None,
-            "content": part.text,
+            **_said(delta),
             "done": False,
             "id": self.id,
-            "index": part.index,
-            "token_ids": part.token_ids,
+            "index": index,
+            "token_ids": (),
         }
 
-    def _end(self, end: End) -> dict[str, Any]:
+    def _last(self, reason: FinishReason, index: int, length: int) -> dict[str, Any]:
+        self.is_done = True
         return {
             "model": self.model,
             "prompt_length": self.prompt_length,
-            "response_length": end.length,
-            "finish_reason": end.reason,
+            "response_length": length,
+            "finish_reason": reason,
             "content": None,
             "done": True,
-            "index": end.index,
-            "token_ids": end.token_ids,
-            **self._closing(end),
-        }
-
-    def _closing(self, end: End) -> dict[str, Any]:
-        return {
             "id": self.id,
+            "index": index,
+            **self._take_tokens(),
             "seed": self.seed,
             "prompt_tokens": self.prompt_length,
-            "completion_tokens": end.length,
-            "total_tokens": self.prompt_length + end.length,
+            "completion_tokens": length,
+            "total_tokens": self.prompt_length + length,
+            **({} if self.usage is None else _taken(self.usage())),
         }
+
+    def _take_tokens(self) -> dict[str, Any]:
+        tokens, self._tokens = self._tokens, []
+        likelihoods, self._likelihoods = self._likelihoods, []
+        if not likelihoods or self.spell is None:
+            return {"token_ids": tokens}
+        spell = self.spell
+        logprobs = [_logprob(spell, *of_token) for of_token in zip(tokens, likelihoods, strict=True)]
+        return {"token_ids": tokens, "logprobs": logprobs}
+
+
+def whole(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The `msg` of an answer that is not streamed; the messages are all of it."""
+    *parts, last = messages
+    answer = {key: value for key, value in last.items() if key not in ("done", "index")}
+    answer["content"] = "".join(part["content"] for part in parts)
+    answer["token_ids"] = [token for message in messages for token in message["token_ids"]]
+    reasoning = "".join(part.get("reasoning_content", "") for part in parts)
+    if reasoning:
+        answer["reasoning_content"] = reasoning
+    logprobs = [logprob for message in messages for logprob in message.get("logprobs", ())]
+    if logprobs:
+        answer["logprobs"] = logprobs
+    calls = [call for part in parts for call in part.get("tool_calls", ())]
+    if calls:
+        answer["tool_calls"] = calls
+    return answer
+
+
+def _taken(usage: Usage) -> dict[str, Any]:
+    timings = {name: round(seconds, 6) for name, seconds in asdict(usage.timings).items()}
+    return {"cached_tokens": usage.cached_tokens, "timings": timings}
+
+
+def _logprob(spell: Spell, token: int, likelihood: Likelihood) -> dict[str, Any]:
+    """A TokenLogprob as plain data."""
+    top = [_spelt(spell, token, logprob) for token, logprob in likelihood.top]
+    return {**_spelt(spell, token, likelihood.logprob), "top": top}
+
+
+def _spelt(spell: Spell, token: int, logprob: float) -> dict[str, Any]:
+    text, spelt = spell(token)
+    return {"token": text, "token_id": token, "logprob": max(logprob, LOWEST_LOGPROB), "bytes": list(spelt)}
+
+
+def _said(delta: Delta) -> dict[str, Any]:
+    if isinstance(delta, Content):
+        return {"content": delta.text}
+    if isinstance(delta, Thought):
+        return {"content": "", "reasoning_content": delta.text}
+    function = {"name": delta.name, "arguments": delta.arguments}
+    call = {"index": delta.index, "id": f"call_{uuid4().hex}", "type": "function", "function": function}
+    return {"content": "", "tool_calls": [call]}
+
+
+def _up_to_first_call(deltas: list[Delta]) -> list[Delta]:
+    for i, delta in enumerate(deltas):
+        if isinstance(delta, Call):
+            return deltas[: i + 1]
+    return deltas

@@ -15,16 +15,19 @@ from fastapi import FastAPI, Response
 import modelengine
 from modelengine import errors, wire
 from modelengine.exposition import Exposition
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod
-from modelengine_api import calls, doors, observing, surface
+from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
+from modelengine_api import calls, doors, load_reports, observing, surface
 from modelengine_api.backend import ModelCard
+from modelengine_api.hosts import Hosts
 from modelengine_api.metrics import Requests
-from modelengine_runtime import metrics, progress
+from modelengine_api.pages import Policy
+from modelengine_runtime import answers, metrics, progress
 from modelengine_runtime.answers import Renderer
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
-from modelengine_runtime.sequence import End, Event
+from modelengine_runtime.sequence import Event
 from modelengine_runtime.settings import VLLM
 
 
@@ -37,36 +40,52 @@ class EngineBackend:
     def models(self) -> Sequence[ModelCard]:
         is_ready = self._lifecycle.is_ready
         why_not = None if is_ready else f"{self._lifecycle.name!r} is not ready: {self._lifecycle.stage}"
-        return [ModelCard(self._lifecycle.name, CHAT, int(is_ready), why_not)]
+        return [ModelCard(self._lifecycle.name, self._lifecycle.protocol, int(is_ready), why_not)]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         renderer, answer = await self._accept(request)
-        last: Event | None = None
         async with aclosing(answer) as events:
-            async for last in events:
-                yield renderer.line(last)
-        if isinstance(last, End):
-            calls.answered({"prompt_length": renderer.prompt_length, "response_length": last.length})
+            async for event in events:
+                lines = [*renderer.lines(event)]
+                if renderer.is_done:
+                    # Before it is sent: who has the last line may ask for no more.
+                    calls.closed(orjson.loads(lines[-1]))
+                for line in lines:
+                    yield line
+                if renderer.is_done:
+                    return
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         renderer, answer = await self._accept(request)
+        messages: list[Mapping[str, Any]] = []
         async with aclosing(answer) as events:
-            whole = renderer.whole([event async for event in events])
+            async for event in events:
+                messages += renderer.messages(event)
+                if renderer.is_done:
+                    break
+        whole = answers.whole(messages)
         calls.answered(whole)
         return whole
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, EMBED).embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return await self._encoding_engine(request.model, RERANK).rerank(request)
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
         return {
             "name": self._lifecycle.name,
-            "protocol": CHAT,
+            "protocol": self._lifecycle.protocol,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
             "context_length": facts.context_length,
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
+            **engine.details,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
@@ -75,13 +94,34 @@ class EngineBackend:
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
         self._check_name(model)
-        return sorted(EngineMethod)
+        return methods(self._lifecycle.protocol)
 
     async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
-        accepted = await self._engine(request.model).accept(request)
-        return Renderer(self._lifecycle.name, accepted.prompt_length, accepted.seed), accepted.events
+        engine = self._engine(request.model)
+        if not isinstance(engine, Engine):
+            raise self._speaks_another(CHAT)
+        accepted = await engine.accept(request)
+        renderer = Renderer(
+            self._lifecycle.name,
+            accepted.prompt_length,
+            accepted.seed,
+            accepted.usage,
+            accepted.parser,
+            engine.model.spell,
+            has_one_call=request.parallel_tool_calls is False,
+        )
+        return renderer, accepted.events
 
-    def _engine(self, model: str | None) -> Engine:
+    def _encoding_engine(self, model: str, protocol: str) -> EncodingEngine:
+        engine = self._engine(model)
+        if isinstance(engine, EncodingEngine) and protocol == self._lifecycle.protocol:
+            return engine
+        raise self._speaks_another(protocol)
+
+    def _speaks_another(self, asked: str) -> errors.InvalidRequest:
+        return errors.speaks_another(self._lifecycle.name, [self._lifecycle.protocol], asked)
+
+    def _engine(self, model: str | None) -> AnyEngine:
         self._check_name(model)
         return self._lifecycle.engine
 
@@ -91,8 +131,11 @@ class EngineBackend:
         calls.asked_for(self._lifecycle.name)
 
 
-def create_app(lifecycle: Lifecycle, exposition: Exposition | None = None, compat: str = VLLM) -> FastAPI:
-    """`exposition` shows the metrics, those of `compat` too; without one nobody can read them."""
+def create_app(
+    lifecycle: Lifecycle, pages: Policy = Policy(), exposition: Exposition | None = None, compat: str = VLLM
+) -> FastAPI:
+    """`pages`: which browsers' pages may ask. `exposition` shows the metrics, those of `compat` too; without one nobody
+    can read them."""
     exposition = exposition or Exposition(metrics.PART)
     requests = Requests(exposition.registry)
     exposition.registry.register(metrics.EngineMetrics(lifecycle))
@@ -108,6 +151,8 @@ def create_app(lifecycle: Lifecycle, exposition: Exposition | None = None, compa
         title="ModelEngine engine", version=modelengine.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
     )
     surface.mount(app, EngineBackend(lifecycle))
+    app.add_middleware(Hosts, policy=pages)
+    app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
     async def health() -> Response:
@@ -127,6 +172,14 @@ def create_app(lifecycle: Lifecycle, exposition: Exposition | None = None, compa
     # Last, and so around all of it.
     app.add_middleware(observing.Observed, tally=requests)
     return app
+
+
+def _load(lifecycle: Lifecycle) -> EngineLoad:
+    engine = lifecycle.engine
+    if isinstance(engine, EncodingEngine):
+        return EngineLoad(engine.loop.running, engine.loop.waiting)
+    load = engine.loop.load
+    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:

@@ -15,15 +15,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message, ServerInfo
+from modelengine.protocol import CHAT, ServerInfo
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.progress import Stage
 from modelengine_runtime.registration import Registration
-from modelengine_runtime.sequence import End
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+# One that chats, or one that makes vectors or scores.
+AnyEngine = Engine | EncodingEngine
 
 LOADING_THREAD = "load"
 # How soon it is seen that the last open answer is through.
@@ -31,7 +33,8 @@ DRAIN_POLL_S = 0.05
 
 
 class Lifecycle:
-    """`load` makes the engine and may take minutes; `name` and `advertise_host` are what the name server is told.
+    """`load` makes the engine and may take minutes; `name`, `advertise_host` and `protocol` are what the name server is
+    told.
 
     `on_ready` is told the port once requests are answered.
     """
@@ -39,12 +42,14 @@ class Lifecycle:
     def __init__(
         self,
         name: str,
-        load: Callable[[], Engine],
+        load: Callable[[], AnyEngine],
         nameserver: str,
         advertise_host: str,
         on_ready: Callable[[int], None] = lambda port: None,
+        protocol: str = CHAT,
     ) -> None:
         self.name = name
+        self.protocol = protocol
         self.stage = Stage.LOADING
         self.failure: errors.ModelEngineError | None = None
         self.started_at = time.monotonic()
@@ -52,7 +57,7 @@ class Lifecycle:
         self._nameserver = nameserver
         self._advertise_host = advertise_host
         self._on_ready = on_ready
-        self._engine: Engine | None = None
+        self._engine: AnyEngine | None = None
         self._registration: Registration | None = None
         self._bringing_up: asyncio.Task[None] | None = None
 
@@ -66,14 +71,14 @@ class Lifecycle:
         return self.stage is not Stage.FAILED and (self._engine is None or self._engine.loop.is_alive)
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> AnyEngine:
         """Raises Unavailable, with the stage, until the model is loaded and when the engine is stopping."""
         if self._engine is None or self.stage is not Stage.READY:
             raise errors.Unavailable(f"{self.name!r} is {self.stage}", retry_after_s=1.0)
         return self._engine
 
     @property
-    def loaded(self) -> Engine | None:
+    def loaded(self) -> AnyEngine | None:
         """The engine whatever its stage, for who only looks; None until the model is loaded."""
         return self._engine
 
@@ -115,20 +120,17 @@ class Lifecycle:
         self.stage = Stage.READY
         self._on_ready(port)
         if self._nameserver:
-            service = ServerInfo(name=self.name, host=self._advertise_host, port=port)
+            service = ServerInfo(self.name, self._advertise_host, port, self.protocol)
             self._registration = Registration(self._nameserver, service)
             self._registration.start()
 
 
-async def warm_up(engine: Engine, name: str) -> None:
+async def warm_up(engine: AnyEngine, name: str) -> None:
     """One short answer, so that the first user does not pay for what is made on first use. Raises ModelLoadError."""
-    hello = ChatRequest(name, (Message("user", "hello"),), options=ChatOptions(max_new_tokens=2))
     try:
-        answer = await engine.accept(hello)
-        events = [event async for event in answer.events]
+        await engine.warm_up(name)
     except Exception as failure:  # A foreign chat template may raise anything.
         raise errors.ModelLoadError(f"{name!r} is loaded but can't answer: {failure}") from failure
-    assert isinstance(events[-1], End)
 
 
 async def _in_daemon_thread(work: Callable[[], Result]) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from modelengine.errors import ModelLoadError
 from modelengine_kernels import library
 from modelengine_kernels.gpu.layers import replace_linears
 from modelengine_runtime import fusing, machine, memory, packing, runner
+from modelengine_runtime.grammars import Grammars
 from modelengine_runtime.loop import Runner
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.recording import NotRecordable
+from modelengine_runtime.response_parser import ResponseTemplate
 from modelengine_runtime.text import Decode
+from modelengine_runtime.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +57,24 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, chosen = read(folder, config, choose_dtype(dtype, config, where, quantization), where, quantization)
     except Exception as failure:  # Foreign code reading foreign files raises anything; the user needs one line.
-        raise ModelLoadError(f"model folder {folder}: {_first_line(failure)}") from failure
+        raise ModelLoadError(f"model folder {folder}: {first_line(failure)}") from failure
     if not getattr(tokenizer, "chat_template", None):
         raise ModelLoadError(f"model folder {folder}: its tokenizer has no chat template, so it is not a chat model")
     parameters = packing.parameters(model)
     memory.trim()
     _use_threads(threads or choose_threads(parameters, machine.cpu_limit()), packing.packed_share(model))
+    template = _response_template(model, tokenizer)
+    stop_tokens = _stop_tokens(model, tokenizer)
     return LoadedModel(
         runner=chosen,
         tokenizer=tokenizer,
-        decode=_decoder(tokenizer),
+        decode=_decoder(tokenizer, _marks(tokenizer, template)),
         architecture=type(model).__name__,
         parameters=parameters,
         context_length=_context_length(config, max_context),
         dtype=_name(packing.number_type(model)) if quantization == packing.NONE else quantization,
         device=where,
-        stop_tokens=_stop_tokens(model, tokenizer),
+        stop_tokens=stop_tokens,
         generation_defaults=model.generation_config.to_dict(),
         kv_bytes_per_token=(
             chosen.kv_bytes_per_token()
@@ -77,6 +83,8 @@ def load(
         ),
         vocabulary=int(config.get_text_config().vocab_size),
         has_prefix_cache=isinstance(chosen, runner.PackedRunner),
+        parsers=template,
+        grammars=_grammars(tokenizer, stop_tokens),
     )
 
 
@@ -175,7 +183,7 @@ def _speed_up(model: PreTrainedModel) -> Runner:
     try:
         chosen = runner.choose(model)
     except Exception as failure:  # Whatever a foreign model raises over layers that are not torch's own.
-        raise NotPackable(_first_line(failure)) from failure
+        raise NotPackable(first_line(failure)) from failure
     if not isinstance(chosen, runner.PackedRunner):
         return chosen
     before = runner.packed_logits(model)
@@ -211,13 +219,65 @@ def _stop_tokens(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     return frozenset(listed if own is None else [*listed, own])
 
 
-def _decoder(tokenizer: Any) -> Decode:
-    """Tokens to text without special tokens. Every token of every answer goes through this, in the step thread."""
+def _response_template(model: PreTrainedModel, tokenizer: Any) -> ResponseTemplate | None:
+    """The tokenizer's own, else what transformers knows of the kind of model; None where it knows nothing."""
+    found = getattr(tokenizer, "response_template", None)
+    if found is None:
+        # Half a second, for a server that is not ours.
+        from transformers.cli.serving.utils import get_response_template
+
+        found = get_response_template(tokenizer, model)
+    if found is None:
+        return None
+    try:
+        return ResponseTemplate(found, lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=False)))
+    except (ValueError, TypeError, KeyError, AttributeError) as failure:
+        log.warning("thoughts and tool calls stay in the text: the response template is wrong: %s", failure)
+        return None
+
+
+def _grammars(tokenizer: Any, stop_tokens: frozenset[int]) -> Grammars | None:
+    """None for a tokenizer that is not of the `tokenizers` library, or a model that never ends its answer."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not stop_tokens:
+        return None
+
+    def describe() -> str:
+        backend = copy.copy(tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return str(backend.to_str())
+
+    return Grammars(Vocabulary(describe, stop_tokens), stop_tokens)
+
+
+def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:
+    """The special tokens that must stand in the text, because they mark thoughts or calls."""
+    return frozenset(token for token, text in _special(tokenizer).items() if template and template.needs(text))
+
+
+def _special(tokenizer: Any) -> dict[int, str]:
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {token: added_token.content for token, added_token in added.items() if added_token.special}
+
+
+def _decoder(tokenizer: Any, marks: frozenset[int]) -> Decode:
+    """Tokens to text, of the special ones only the marks. Every token of every answer goes through this, in the step
+    thread."""
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         # Past the wrapper, which takes eight times as long as the decoding itself.
         backend = tokenizer.backend_tokenizer
-        return lambda tokens: str(backend.decode(tokens, skip_special_tokens=True))
-    return lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+        def write(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+            return str(backend.decode(tokens, skip_special_tokens=skip_special_tokens))
+    else:
+
+        def write(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+            return str(tokenizer.decode(tokens, skip_special_tokens, clean_up_tokenization_spaces=False))
+
+    if not marks:
+        return lambda tokens: write(tokens, True)
+    dropped = frozenset(_special(tokenizer)) - marks
+    return lambda tokens: write([token for token in tokens if token not in dropped], False)
 
 
 def _estimated_kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
@@ -236,6 +296,6 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _first_line(failure: Exception) -> str:
+def first_line(failure: Exception) -> str:
     lines = str(failure).strip().splitlines()
     return lines[0] if lines else type(failure).__name__

@@ -19,7 +19,7 @@ from modelengine_api import metrics as of_requests
 from modelengine_api.metrics import Requests
 from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import Stage
 
 PART = "engine"
@@ -43,6 +43,8 @@ class EngineMetrics(Collector):
         )
         engine = self._lifecycle.loaded
         if engine is not None:
+            yield from self._queue(engine)
+        if isinstance(engine, Engine):
             yield from self._fullness(engine)
             yield from self._work(engine)
             yield from self._cache(engine)
@@ -53,10 +55,13 @@ class EngineMetrics(Collector):
     def _counter(self, name: str, meaning: str, value: float) -> Metric:
         return counter(name, meaning, (MODEL,), {(self._lifecycle.name,): value})
 
+    def _queue(self, engine: AnyEngine) -> Iterator[Metric]:
+        running, waiting = engine.loop.running, engine.loop.waiting
+        yield self._gauge("modelengine_requests_running", "Requests that have a place in the batch.", running)
+        yield self._gauge("modelengine_requests_waiting", "Requests that wait for a place in the batch.", waiting)
+
     def _fullness(self, engine: Engine) -> Iterator[Metric]:
         load, limits = engine.loop.load, engine.limits
-        yield self._gauge("modelengine_requests_running", "Requests that have a place in the batch.", load.running)
-        yield self._gauge("modelengine_requests_waiting", "Requests that wait for a place in the batch.", load.waiting)
         yield self._gauge("modelengine_batch_places", "Places that the batch has.", limits.max_running)
         yield self._gauge(
             "modelengine_kv_cache_usage_ratio", "Share of the KV cache that open requests hold, 0 to 1.", usage(engine)
@@ -128,7 +133,7 @@ class VllmMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         engine = self._lifecycle.loaded
-        if engine is None:
+        if not isinstance(engine, Engine):
             return
         name, load = self._lifecycle.name, engine.loop.load
         for metric, value, ours in (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from modelengine_runtime.grammars import Grammars
 from modelengine_runtime.loop import Runner
+from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.text import Decode
 
 
@@ -21,14 +23,30 @@ class Tokenizer(Protocol):
         add_generation_prompt: bool,
         tokenize: bool,
         return_dict: bool,
+        **variables: Any,
     ) -> Any: ...
+
+
+class Parsers(Protocol):
+    """Tells thoughts and calls from content, as this model marks them."""
+
+    @property
+    def calls(self) -> Mapping[str, Any] | None:
+        """How a response template says that calls are marked and written; None for a model that makes none."""
+        ...
+
+    def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
+        """For the answer to this prompt; None where all of it is content."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`decode` writes tokens as text, without the special ones; `stop_tokens` end an answer; `generation_defaults` is
-    what the checkpoint recommends for sampling. `vocabulary` is the number of its tokens, None where that is not known.
-    `has_prefix_cache`: the runner reads a sequence's cache through its block table, so that sequences may share."""
+    """`decode` writes tokens as text, without the special ones that mean nothing to `parsers`, which is None where
+    nobody knows how the model marks thoughts and calls. `grammars` is None where nobody can read its tokenizer.
+    `stop_tokens` end an answer; `generation_defaults` is what the checkpoint recommends for sampling. `vocabulary` is
+    the number of its tokens, None where that is not known. `has_prefix_cache`: the runner reads a sequence's cache
+    through its block table, so that sequences may share."""
 
     runner: Runner
     tokenizer: Tokenizer
@@ -43,3 +61,12 @@ class LoadedModel:
     kv_bytes_per_token: int
     vocabulary: int | None = None
     has_prefix_cache: bool = False
+    parsers: Parsers | None = None
+    grammars: Grammars | None = None
+
+    def spell(self, token: int) -> tuple[str, bytes]:
+        """The token's text and its bytes. The first to be asked for may take seconds."""
+        if self.grammars is not None:
+            return self.grammars.vocabulary.spell(token)
+        text = self.decode([token])
+        return text, text.encode()

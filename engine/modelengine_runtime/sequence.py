@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from modelengine.errors import ModelEngineError
-from modelengine.protocol import FinishReason
+from modelengine.protocol import FinishReason, Timings
 from modelengine_runtime.sampling import Guide, Likelihood, Sampling
 from modelengine_runtime.speculation import Lookup
 from modelengine_runtime.text import AnswerText
@@ -67,6 +68,14 @@ class Failure:
 Event = Part | End | Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took so far: `cached_tokens` of the prompt were known when it was first admitted."""
+
+    cached_tokens: int
+    timings: Timings
+
+
 @dataclass(slots=True, eq=False)
 class ChatSequence:
     """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event.
@@ -95,8 +104,20 @@ class ChatSequence:
     # The last full block of these, as the prefix cache calls it.
     node: int | str = ""
     preemptions: int = 0
+    # The text of the tokens that it is resumed with.
+    resumed_text: str = ""
     lookup: Lookup = field(default_factory=Lookup)
+    clock: Callable[[], float] = time.perf_counter
+    cached_tokens: int = 0
     _sent: int = 0
+    # By the clock: when it came, was first admitted, had its first token, and ended.
+    _came_at: float = 0.0
+    _began_at: float | None = None
+    _spoke_at: float | None = None
+    _ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._came_at = self.clock()
 
     @property
     def length(self) -> int:
@@ -119,6 +140,22 @@ class ChatSequence:
         assert to in TRANSITIONS[self.status], f"{self.status} -> {to}"
         self.status = to
 
+    @property
+    def usage(self) -> Usage:
+        """May be asked for by another thread, and before the end."""
+        ended = self.clock() if self._ended_at is None else self._ended_at
+        began = ended if self._began_at is None else self._began_at
+        spoke = ended if self._spoke_at is None else self._spoke_at
+        timings = Timings(queued_s=began - self._came_at, prompt_s=spoke - began, answer_s=ended - spoke)
+        return Usage(self.cached_tokens, timings)
+
+    def begin(self, cached: int) -> None:
+        """It is admitted, and so many of its tokens are known already. Only the first time counts."""
+        self.move(Status.RUNNING)
+        if self._began_at is None:
+            self._began_at = self.clock()
+            self.cached_tokens = min(cached, len(self.prompt))
+
     def tokens(self, start: int, count: int) -> Sequence[int]:
         """Tokens start..start+count of prompt and output together."""
         begin, end = start - len(self.prompt), start - len(self.prompt) + count
@@ -139,6 +176,8 @@ class ChatSequence:
 
         The end-of-turn token is not part of the answer, and not counted.
         """
+        if self._spoke_at is None:
+            self._spoke_at = self.clock()
         text, reason = self._take(token)
         # Text that the end of the turn sets free comes without tokens, which follow with the End: else whoever has it
         # could not tell it from text after which more is to come, and would get it again when he resumes.
@@ -152,7 +191,8 @@ class ChatSequence:
         Their text is not delivered again: whoever has a token has all the text that came with it.
         """
         for token in token_ids:
-            _, reason = self._take(token)
+            text, reason = self._take(token)
+            self.resumed_text += text
             self._sent = len(self.output)
             if reason is not None:
                 return self._end(reason)
@@ -180,6 +220,7 @@ class ChatSequence:
 
     def _end(self, reason: FinishReason) -> End:
         self.move(Status.FINISHED)
+        self._ended_at = self.clock()
         length = len(self.output)
         return End(reason, self._sent, tuple(self.output[self._sent :]), length, self._likelihoods(length))
 

@@ -9,6 +9,9 @@ from modelengine import addresses, errors, flows
 from modelengine import env as read
 from modelengine.env import LogFormat, MetricsPort
 from modelengine.flows import HOST_VARIABLE
+from modelengine.protocol import CHAT, PROTOCOLS
+from modelengine_api import pages
+from modelengine_api.pages import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4")
@@ -27,6 +30,7 @@ class Settings:
 
     model_source: str
     model_name: str
+    protocol: str
     listen_host: str
     listen_port: int
     advertise_host: str
@@ -44,6 +48,7 @@ class Settings:
     log_format: LogFormat
     metrics_port: MetricsPort | None
     metrics_compat: str
+    pages: Policy
 
 
 def from_env(env: Mapping[str, str]) -> Settings:
@@ -52,6 +57,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
     return Settings(
         model_source=read.text(env, "MODELENGINE_MODEL_SOURCE", "demo"),
         model_name=read.text(env, "MODELENGINE_MODEL_NAME", ""),
+        protocol=read.choice(env, "MODELENGINE_PROTOCOL", CHAT, PROTOCOLS),
         listen_host=listen_host,
         listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
         advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", addresses.dialled_by_others(listen_host)),
@@ -69,6 +75,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         log_format=read.log_format(env),
         metrics_port=read.metrics_port(env),
         metrics_compat=read.choice(env, "MODELENGINE_METRICS_COMPAT", VLLM, METRICS_COMPAT),
+        pages=pages.policy(env, listen_host),
     )
 
 

@@ -7,6 +7,7 @@ import os
 
 from modelengine import announce
 from modelengine_api import logs, serving
+from modelengine_api.connections import Bounds
 from modelengine_gateway import app, settings
 
 
@@ -28,6 +29,7 @@ def main() -> None:
         on_listening=lambda port: print(announce.name_server_runs(port, door.directory.kind), flush=True),
         on_stop=door.directory.close,
         grace_s=chosen.grace_s,
+        bounds=Bounds(connections=chosen.max_connections),
     )
     print(announce.NAME_SERVER_GONE, flush=True)
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI, Response
 
@@ -14,16 +15,22 @@ import modelengine
 from modelengine import errors
 from modelengine.exposition import Exposition
 from modelengine.registry import Registry
-from modelengine_api import doors, observing, surface
+from modelengine_api import doors, observing, openapi, surface
+from modelengine_api.hosts import Hosts
 from modelengine_api.metrics import Requests
-from modelengine_gateway import loops, metrics, nameserver
-from modelengine_gateway.balance import Balance
+from modelengine_api.ollama.routes import is_running
+from modelengine_gateway import access, keys, loops, metrics, nameserver, page
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.dispatch import Dispatch, Waiting
+from modelengine_gateway.keyfile import KeyFile
 from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.proxy import Relay
+from modelengine_gateway.reports import LoadReports
 from modelengine_gateway.settings import RegistryKind, Settings
-from modelengine_gateway.upstream import Upstream
+from modelengine_gateway.upstream import Deadlines, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,11 @@ class FrontDoor:
 def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
     directory = _directory(settings, upstream)
+    key_file = _key_file(settings)
+    loads, outliers = Loads(), Outliers()
+    waiting = Waiting(settings.queue_length, settings.queue_s)
+    dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
+    reports = LoadReports(directory, upstream, loads, outliers.forget)
     keeping: list[asyncio.Task[None]] = []
     exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     requests = Requests(exposition.registry)
@@ -51,32 +63,38 @@ def create(settings: Settings) -> FrontDoor:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with upstream, exposition.served():
             keeping.append(asyncio.create_task(_keep(directory)))
+            if key_file is not None:
+                keeping.append(asyncio.create_task(key_file.keep()))
+            keeping.append(asyncio.create_task(reports.keep()))
             yield
-            keeping[0].cancel()
+            for task in keeping:
+                task.cancel()
             await asyncio.wait(keeping)
 
     app = FastAPI(
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
-        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
-    surface.mount(app, Relay(directory, upstream, Balance()))
+    relay = Relay(directory, dispatch, _deadlines(settings))
+    surface.mount(app, relay if key_file is None else access.Guarded(relay))
+    if key_file is not None:
+        app.add_middleware(access.Door, file=key_file)
+    app.add_middleware(Hosts, policy=settings.pages)
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
-    @app.get("/")
-    async def what_is_this() -> Response:
-        return doors.answer(f"ModelEngine {modelengine.__version__}: a name server and front door to chat models")
+    probed = openapi.operation(answer=str)
 
-    @app.get("/health")
+    @app.get("/health", openapi_extra=probed)
     async def health() -> Response:
         """Would a restart help?"""
         if keeping[0].done():
             raise errors.Unavailable("the directory of names is not kept any more; the log says why")
         return doors.answer("ready")
 
-    @app.get("/ready")
+    @app.get("/ready", openapi_extra=probed)
     async def ready() -> Response:
         """Are look-ups answered truly?"""
         if reason := directory.why_not_ready():
@@ -88,12 +106,23 @@ def create(settings: Settings) -> FrontDoor:
     return FrontDoor(app, directory, exposition)
 
 
+def _key_file(settings: Settings) -> KeyFile | None:
+    if not settings.api_keys:
+        return None
+    own = [keys.entry("own", {"key": settings.own_key, "scopes": list(keys.Scope)})] if settings.own_key else []
+    return KeyFile(Path(settings.api_keys), own)
+
+
 def _directory(settings: Settings, upstream: Upstream) -> Directory:
     if settings.registry is RegistryKind.MEMORY:
         return Leases(Registry(settings.lease_s), upstream.is_ready)
     from modelengine_gateway import cluster
 
     return ConfigMaps(cluster.Registries(settings.namespaces), settings.own_namespace, upstream.is_ready)
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(settings.first_byte_s, settings.between_bytes_s, settings.answer_s)
 
 
 async def _keep(directory: Directory) -> None:

@@ -1,38 +1,34 @@
-"""Which replica gets the next request: the one with the fewest requests of this front door still open."""
+"""Which replica gets the next request. Pure.
+
+A conversation goes back to where its beginning is cached, as long as that replica has not much more to do than the
+mean; anything else goes to the least busy, by chance among equals, so that front doors do not march in step.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modelengine.protocol import ServerInfo
+from modelengine_gateway import affinity
+
+# How far above the mean a replica may be for a conversation that belongs to it; where loads are small, in requests.
+MOST_OF_MEAN = 1.1
+AT_LEAST_ABOVE = 2
+
+Choose = Callable[[Sequence[ServerInfo]], ServerInfo]
 
 
-class Balance:
-    """Counts the open requests of each replica. `pick` asks, `lease` takes, and gives back at its end."""
-
-    def __init__(self, choose: Callable[[Sequence[ServerInfo]], ServerInfo] = random.choice) -> None:
-        self._open: Counter[ServerInfo] = Counter()
-        self._choose = choose
-
-    def pick(self, services: Sequence[ServerInfo]) -> ServerInfo | None:
-        """The least busy of these, by chance among equals; None when there is none."""
-        if not services:
-            return None
-        fewest = min(self._open[info] for info in services)
-        return self._choose([info for info in services if self._open[info] == fewest])
-
-    def open_requests(self, info: ServerInfo) -> int:
-        return self._open[info]
-
-    @contextlib.contextmanager
-    def lease(self, info: ServerInfo) -> Iterator[None]:
-        self._open[info] += 1
-        try:
-            yield
-        finally:
-            self._open[info] -= 1
-            if not self._open[info]:
-                del self._open[info]
+def pick(
+    loads: Mapping[ServerInfo, int], key: bytes | None = None, choose: Choose = random.choice
+) -> ServerInfo | None:
+    """One of the replicas, given the requests that each has; None when there are none. `key` is a conversation's."""
+    if not loads:
+        return None
+    if key is not None and len(loads) > 1:
+        home = affinity.home(key, list(loads))
+        mean = sum(loads.values()) / len(loads)
+        if loads[home] <= max(mean * MOST_OF_MEAN, mean + AT_LEAST_ABOVE):
+            return home
+    fewest = min(loads.values())
+    return choose([info for info, load in loads.items() if load == fewest])

@@ -69,6 +69,10 @@ class Directory(abc.ABC):
         """Protocol and name of all that can be asked for, also where no replica is ready now; sorted by name."""
         return sorted({(info.protocol, info.name) for info in self.all()}, key=lambda known: known[::-1])
 
+    def protocols(self, name: str) -> list[str]:
+        """What the models of that name speak, also where no replica is ready now."""
+        return [protocol for protocol, known in self.known() if known == name]
+
     @abc.abstractmethod
     async def keep(self) -> None:
         """Keeps the directory true. Runs as long as the server."""
@@ -121,16 +125,23 @@ class Directory(abc.ABC):
         await asyncio.wait([probe])
         return probe.result()
 
-    async def wait(self, protocol: str, name: str, timeout_s: float) -> list[ServerInfo]:
-        """The replicas of the name as soon as there are any. Raises WaitTimeout."""
+    async def wait(
+        self, protocol: str | None, name: str, timeout_s: float, *, is_hidden: bool = False
+    ) -> list[ServerInfo]:
+        """The replicas of the name as soon as there are any, of every protocol where None is given; never, for whom
+        they are hidden. Raises WaitTimeout."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self._watching(protocol, name) as watcher:
-                    while not (services := self.services(protocol, name)):
+                    while is_hidden or not (services := self._serving(protocol, name)):
                         await self._next_change(watcher)
                     return services
         except TimeoutError:
             raise errors.WaitTimeout(f"{name!r} is not available after {timeout_s:g} s") from None
+
+    def _serving(self, protocol: str | None, name: str) -> list[ServerInfo]:
+        protocols = self.protocols(name) if protocol is None else [protocol]
+        return [info for known in protocols for info in self.services(known, name)]
 
     async def watch(self, protocol: str | None, name: str | None) -> AsyncGenerator[Sequence[ServerInfo], None]:
         """What the filter lets through: now, after each change of it, and again at least every KEEP_ALIVE_S."""

@@ -1,4 +1,4 @@
-"""The chat that goes through 9527: finds a replica of the model and passes its answer on.
+"""What is asked of models through 9527: finds a replica of the model and passes its answer on.
 
 A `Backend`. Until the first byte of an answer another replica may be tried; from then on the bytes pass
 unchanged, and an answer that breaks off ends with an error line.
@@ -6,32 +6,41 @@ unchanged, and an answer that breaks off ends with an error line.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatRequest, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    METHOD_OF,
+    RERANK,
+    ChatRequest,
+    EmbedRequest,
+    EngineMethod,
+    RerankRequest,
+    to_json,
+)
 from modelengine_api import calls
 from modelengine_api.backend import ModelCard
-from modelengine_gateway.balance import Balance
+from modelengine_gateway import affinity
 from modelengine_gateway.directory import Directory
-from modelengine_gateway.upstream import Answer, Upstream
+from modelengine_gateway.dispatch import Call, Dispatch
+from modelengine_gateway.upstream import Deadlines
 
-# An engine may have a long queue before the first token, so a chat may be silent for as long as clients wait.
-CHAT_SILENCE_S = 600.0
-CALL_SILENCE_S = 10.0
+# What an engine answers from what it knows, it answers at once.
+ABOUT_ITSELF = Deadlines(first_byte_s=10.0, between_s=10.0, total_s=20.0)
 
 
 class Relay:
     """Answers for every model that the directory lists."""
 
-    def __init__(self, directory: Directory, upstream: Upstream, balance: Balance) -> None:
+    def __init__(self, directory: Directory, dispatch: Dispatch, deadlines: Deadlines) -> None:
         self._directory = directory
-        self._upstream = upstream
-        self._balance = balance
+        self._dispatch = dispatch
+        self._deadlines = deadlines
 
     def models(self) -> Sequence[ModelCard]:
         return [self._card(protocol, name) for protocol, name in self._directory.known()]
@@ -43,11 +52,10 @@ class Relay:
         )
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
-        async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S)
+        with await self._dispatch.open(self._chat_call(request)) as relayed:
             last = rest = b""
             try:
-                async for data in answer:
+                async for data in relayed.answer:
                     lines, newline, rest = (rest + data).rpartition(b"\n")
                     if newline:
                         last = lines
@@ -58,62 +66,51 @@ class Relay:
                 failure = errors.StreamBroken("the engine's answer stopped before its final part")
             # An engine that dies after its last word leaves a whole answer.
             if not is_final(last):
-                self._directory.suspect(at)
+                self._dispatch.broke_off(relayed.at)
                 raise failure
+            self._dispatch.succeeded(relayed.at)
             calls.closed(orjson.loads(last.rpartition(b"\n")[2]))
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        msg = dict(await self._call(request.model, EngineMethod.INFERENCE, _body(request), CHAT_SILENCE_S))
+        msg = dict(await self._call(self._chat_call(request)))
         calls.answered(msg)
         return msg
 
+    def _chat_call(self, request: ChatRequest) -> Call:
+        return self._call_for(CHAT, request, affinity.key(request))
+
+    def _call_for(
+        self, protocol: str, request: ChatRequest | EmbedRequest | RerankRequest, key: bytes | None = None
+    ) -> Call:
+        return Call(protocol, request.model, METHOD_OF[protocol], _body(request), self._deadlines, key)
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        return dict(await self._call(self._call_for(EMBED, request)))
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        return dict(await self._call(self._call_for(RERANK, request)))
+
     async def info(self, model: str | None) -> Mapping[str, Any]:
-        return dict(await self._call(_named(model), EngineMethod.INFO, b"{}", CALL_SILENCE_S))
+        return dict(await self._ask(model, EngineMethod.INFO))
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
-        msg = await self._call(_named(model), EngineMethod.SUPPORT_METHODS, b"{}", CALL_SILENCE_S)
-        return list(msg["support_methods"])
+        return list((await self._ask(model, EngineMethod.SUPPORT_METHODS))["support_methods"])
 
-    async def _call(self, model: str, method: EngineMethod, body: bytes, silence_s: float) -> Any:
-        async with contextlib.AsyncExitStack() as stack:
-            at, answer = await self._open(stack, model, method, body, silence_s)
+    async def _ask(self, model: str | None, method: EngineMethod) -> Any:
+        """Asks the model, whatever it speaks; of several under one name the one that can be chatted with."""
+        name = _named(model)
+        protocol = min(self._directory.protocols(name), key=lambda known: known != CHAT, default=CHAT)
+        return await self._call(Call(protocol, name, method, b"{}", ABOUT_ITSELF))
+
+    async def _call(self, call: Call) -> Any:
+        with await self._dispatch.open(call) as relayed:
             try:
-                return wire.unwrap(wire.decode(await answer.read()))
+                msg = wire.unwrap(wire.decode(await relayed.answer.read()))
             except errors.StreamBroken:
-                self._directory.suspect(at)
+                self._dispatch.broke_off(relayed.at)
                 raise
-
-    async def _open(
-        self, stack: contextlib.AsyncExitStack, model: str, method: EngineMethod, body: bytes, silence_s: float
-    ) -> tuple[ServerInfo, Answer]:
-        """The begun answer of the least busy replica that gives one; `stack` closes it. Raises what the last said."""
-        refusals: dict[ServerInfo, errors.ModelEngineError] = {}
-        calls.asked_for(model)
-        while at := self._balance.pick([s for s in self._directory.services(CHAT, model) if s not in refusals]):
-            async with contextlib.AsyncExitStack() as attempt:
-                attempt.enter_context(self._balance.lease(at))
-                try:
-                    answer = await attempt.enter_async_context(self._upstream.open(at, method, body, silence_s))
-                except errors.ConnectionFailed as dead:
-                    refusals[at] = dead
-                    calls.retried(dead.code)
-                    self._directory.unreachable(at)
-                except (errors.Busy, errors.Unavailable) as refused:
-                    refusals[at] = refused
-                    calls.retried(refused.code)
-                else:
-                    await stack.enter_async_context(attempt.pop_all())
-                    return at, answer
-        raise self._nobody(model, list(refusals.values()))
-
-    def _nobody(self, model: str, refusals: Sequence[errors.ModelEngineError]) -> errors.ModelEngineError:
-        if not refusals:
-            return self._directory.missing(CHAT, model)
-        # One that is only full is a better reason to come again than one that is gone.
-        for kind in (errors.Busy, errors.Unavailable):
-            if refused := next((refusal for refusal in refusals if isinstance(refusal, kind)), None):
-                return refused
-        return errors.Unavailable(f"none of the {len(refusals)} replica(s) of {model!r} answers", retry_after_s=1)
+            self._dispatch.succeeded(relayed.at)
+            return msg
 
 
 def is_final(lines: bytes) -> bool:
@@ -125,7 +122,7 @@ def is_final(lines: bytes) -> bool:
         return False
 
 
-def _body(request: ChatRequest) -> bytes:
+def _body(request: ChatRequest | EmbedRequest | RerankRequest) -> bytes:
     # Written anew, not passed on: only what was checked reaches an engine. By the standard library, whose whole numbers
     # may be as long as those that were read.
     return wire.encode(to_json(request))

@@ -1,39 +1,64 @@
-"""The front door's calls to engines. The only place that knows aiohttp, whose errors become ours here."""
+"""The front door's calls to engines, over connections that are kept. Errors of the network become ours here."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
-import aiohttp
-
 from modelengine import errors, wire
-from modelengine.protocol import EngineMethod, ServerInfo
+from modelengine.protocol import ServerInfo, host_in_url
 from modelengine_api import calls
 from modelengine_gateway import loops
+from modelengine_gateway.connection import Connection, Overdue
 
 CONNECT_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.5
-JSON_HEADERS = {"content-type": "application/json"}
+# Shorter than engines keep an idle connection, so that we are the one who closes it.
+IDLE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds until an engine's first byte, between two of its bytes, and until its answer has ended."""
+
+    first_byte_s: float
+    between_s: float
+    total_s: float
 
 
 class Answer:
-    """An engine's answer whose first bytes have come. Iterate it for all of them; raises StreamBroken midway."""
+    """An engine's answer whose first bytes have come. Leave it by `with`; iterate it for all of them, which
+    raises StreamBroken midway."""
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
-        self._response = response
+    def __init__(self, connection: Connection, first: bytes, on_close: Callable[[Connection], None]) -> None:
+        self._connection = connection
         self._first = first
+        self._on_close = on_close
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._first
-        try:
-            async for data in self._response.content.iter_any():
-                yield data
-        except TimeoutError as failure:
-            raise errors.StreamBroken("the engine fell silent in the middle of the answer") from failure
-        except (aiohttp.ClientError, OSError) as failure:
-            raise errors.StreamBroken("the engine broke off in the middle of the answer") from failure
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._on_close(self._connection)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data, self._first = self._first, b""
+        if not data:
+            try:
+                data = await self._connection.read()
+            except Overdue as failure:
+                raise errors.StreamBroken(f"the engine {failure}; the answer is not whole") from failure
+            except (OSError, ValueError) as failure:
+                raise errors.StreamBroken("the engine broke off in the middle of the answer") from failure
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     async def read(self) -> bytes:
         return b"".join([data async for data in self])
@@ -42,71 +67,115 @@ class Answer:
 class Upstream:
     """An HTTP client for engines; open it with `async with`.
 
-    Each call has a connection of its own. So a connection that the engine closed while it was idle is never picked,
-    and closing one ends exactly one request.
+    A connection whose answer has ended serves the next request. One that was closed meanwhile costs nothing: where not
+    a byte has come of an answer, a new connection is asked the same. Leaving an answer before its end closes its
+    connection, which aborts the request there.
     """
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        # In the order in which they came free; the last is the likeliest to be open still.
+        self._idle: dict[ServerInfo, list[Connection]] = {}
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={loops.MARK: "1"},
-        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
 
     async def is_ready(self, at: ServerInfo) -> bool:
         """Whether the engine itself says that it is ready, within PROBE_TIMEOUT_S."""
-        assert self._session is not None
-        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+        connection = None
         try:
-            async with self._session.get(f"{at.url}/ready", timeout=timeout, allow_redirects=False) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                # One of its own: whether new ones are taken is part of the question.
+                connection = await Connection.dial(at.host, at.port)
+                await connection.ask(_request(at, "GET", "/ready"), PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S)
+                return connection.status == 200
+        except (OSError, ValueError, Overdue):
             return False
+        finally:
+            if connection is not None:
+                connection.close()
 
-    @contextlib.asynccontextmanager
-    async def open(self, at: ServerInfo, method: EngineMethod, body: bytes, silence_s: float) -> AsyncIterator[Answer]:
-        """The engine's answer, once it has begun; leaving closes it, which aborts the request there.
+    async def open(self, at: ServerInfo, path: str, body: bytes, deadlines: Deadlines, verb: str = "POST") -> Answer:
+        """The engine's answer, once it has begun, to be left by `with`; before its end that aborts the request there.
 
         Raises ConnectionFailed when no byte of an answer comes, WaitTimeout when the engine took the request and said
-        nothing for `silence_s`, and whatever error the engine answered.
+        nothing until its deadline, and whatever error the engine answered.
         """
-        assert self._session is not None
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s)
-        async with contextlib.AsyncExitStack() as stack:
+        connection, first = await self._begin(at, _request(at, verb, path, body), deadlines)
+        answer = Answer(connection, first, partial(self._take_back, at))
+        if connection.status == 200 and first:
+            return answer
+        with answer:
+            if connection.status != 200:
+                await _raise_refusal(answer, at, connection.status)
+            raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
+
+    async def _begin(self, at: ServerInfo, request: bytes, deadlines: Deadlines) -> tuple[Connection, bytes]:
+        """The connection on which the answer has begun, and its first bytes."""
+        if (kept := self._kept(at)) is not None:
             try:
-                response = await stack.enter_async_context(
-                    self._session.post(
-                        f"{at.url}/engine/{method}",
-                        data=body,
-                        headers={**JSON_HEADERS, **calls.headers()},
-                        timeout=timeout,
-                        allow_redirects=False,
-                    )
-                )
-                first = await response.content.readany()
-            except aiohttp.ConnectionTimeoutError as failure:
-                raise errors.ConnectionFailed(f"nobody answers at {at.url} in time") from failure
-            except TimeoutError as failure:
-                raise errors.WaitTimeout(
-                    f"the engine took the request but did not answer in {silence_s:g} s"
-                ) from failure
-            except (aiohttp.ClientError, OSError, ValueError) as failure:
-                raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
-            answer = Answer(response, first)
-            if response.status != 200:
-                await _raise_refusal(answer, at, response.status)
-            if not first:
-                raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
-            yield answer
+                return kept, await self._ask(kept, at, request, deadlines)
+            except ConnectionError as failure:
+                if kept.status:
+                    raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer") from failure
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                connection = await Connection.dial(at.host, at.port)
+        except TimeoutError as failure:
+            raise errors.ConnectionFailed(f"nobody answers at {at.url} in time") from failure
+        except (OSError, ValueError) as failure:
+            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+        try:
+            return connection, await self._ask(connection, at, request, deadlines)
+        except ConnectionError as failure:
+            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+
+    async def _ask(self, connection: Connection, at: ServerInfo, request: bytes, deadlines: Deadlines) -> bytes:
+        """Raises ConnectionError only where not a byte has come."""
+        try:
+            return await connection.ask(request, deadlines.first_byte_s, deadlines.between_s, deadlines.total_s)
+        except Overdue as failure:
+            raise errors.WaitTimeout(
+                f"the engine took the request but did not answer in {deadlines.first_byte_s:g} s"
+            ) from failure
+        except ValueError as failure:
+            raise errors.ConnectionFailed(f"{at.url} does not answer as an engine") from failure
+        except BaseException:
+            connection.close()
+            raise
+
+    def _kept(self, at: ServerInfo) -> Connection | None:
+        kept = self._idle.get(at, [])
+        while kept:
+            if (connection := kept.pop()).is_open:
+                return connection
+        self._idle.pop(at, None)
+        return None
+
+    def _take_back(self, at: ServerInfo, connection: Connection) -> None:
+        if not connection.is_reusable:
+            connection.close()
+            return
+        connection.idle(IDLE_S)
+        kept = self._idle.setdefault(at, [])
+        # The oldest are closed first.
+        while kept and not kept[0].is_open:
+            kept.pop(0)
+        kept.append(connection)
+
+
+def _request(at: ServerInfo, verb: str, path: str, body: bytes = b"") -> bytes:
+    # An id and a trace, as they were found sane.
+    about = "".join(f"{name}: {value}\r\n" for name, value in calls.headers().items())
+    return (
+        f"{verb} {path} HTTP/1.1\r\nhost: {host_in_url(at.host)}:{at.port}\r\ncontent-type: application/json\r\n"
+        f"{loops.MARK}: 1\r\n{about}content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
 
 
 async def _raise_refusal(answer: Answer, at: ServerInfo, status: int) -> None:

@@ -43,6 +43,7 @@ COLUMNS = [
     _column("Replicas", ".status.ready", "How many engine pods answer, and how many are wanted."),
     _column("Reason", ".status.reason", "Why it is ready or not."),
     _column("Age", ".metadata.creationTimestamp", "How long it has existed.", "date"),
+    _column("Protocol", ".spec.protocol", "What it is asked for.", wide=True),
     _column("Source", ".spec.model.source", "Where the model's files come from.", wide=True),
     _column("Device", ".status.model.device", "What it runs on.", wide=True),
     _column("Stage", ".status.loading.stage", "What a pod that is not ready does now.", wide=True),

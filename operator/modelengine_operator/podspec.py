@@ -86,6 +86,7 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
     environment = {
         "MODELENGINE_MODEL_SOURCE": model_source,
         "MODELENGINE_MODEL_NAME": engine.served_name,
+        "MODELENGINE_PROTOCOL": engine.spec.protocol,
         "MODELENGINE_LISTEN_HOST": "0.0.0.0",
         "MODELENGINE_LISTEN_PORT": str(kinds.ENGINE_PORT),
         "MODELENGINE_DEVICE": runtime.device,

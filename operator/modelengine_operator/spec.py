@@ -110,8 +110,10 @@ class Spec(Record):
     )
 
     model: Model = Field(description="The model and the name it is served under.")
-    protocol: Literal["chat"] = Field(
-        default="chat", description="What the model is asked for. Default: chat, the only one."
+    protocol: Literal["chat", "embed", "rerank"] = Field(
+        default="chat",
+        description="What the model is asked for: chat, embed (vectors of texts), rerank (how well documents answer a "
+        "query). Default: chat.",
     )
     runtime: Runtime = Field(default=Runtime(), description="How the engine runs the model.")
     replicas: Annotated[Int, Ge(0), Le(1000)] = Field(

@@ -14,6 +14,7 @@ from chart.rendering import CHOICES, Object
 from modelengine import kinds
 from modelengine.env import DEFAULT_METRICS_PORT, MetricsPort
 from modelengine.protocol import DEFAULT_PORT
+from modelengine_api.pages import Policy
 from modelengine_gateway import settings as gateway_settings
 from modelengine_operator import settings as operator_settings
 from modelengine_operator import uninstall
@@ -31,7 +32,7 @@ def test_all_pods_keep_to_the_restricted_standard(pods: Pods, choice: str) -> No
         assert spec["securityContext"]["runAsUser"] == 10001, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(spec), name
-        assert all(set(volume) <= {"name", "emptyDir"} for volume in spec["volumes"]), name
+        assert all(set(volume) <= {"name", "emptyDir", "secret"} for volume in spec["volumes"]), name
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -140,6 +141,28 @@ def test_the_front_door_reads_what_the_chart_sets(pods: Pods) -> None:
     assert chosen.namespaces == ("team-a", "team-b")
 
 
+def test_only_the_front_door_has_the_api_keys_and_nobody_may_write_them(pods: Pods) -> None:
+    for choice, path in (("all on", "/etc/modelengine/api-keys/keys.yaml"), ("all off", "/etc/modelengine/api-keys")):
+        with_secrets = {
+            name: (pod["spec"]["volumes"][-1]["secret"], pod["spec"]["containers"][0]["volumeMounts"][-1])
+            for name, pod in pods(choice)
+            if any("secret" in volume for volume in pod["spec"]["volumes"])
+        }
+        mount = {"name": "api-keys", "mountPath": "/etc/modelengine/api-keys", "readOnly": True}
+        assert with_secrets == {"modelengine-front-door": ({"secretName": "keys", "defaultMode": 0o440}, mount)}
+        assert gateway_settings.from_env(environment(pods, choice, "front-door")).api_keys == path
+    assert gateway_settings.from_env(environment(pods, "defaults", "front-door")).api_keys == ""
+
+
+def test_the_front_door_knows_its_limits_and_which_browsers_may_ask(pods: Pods) -> None:
+    chosen = gateway_settings.from_env(environment(pods, "all on", "front-door"))
+    assert chosen.max_connections == 500
+    assert chosen.pages == Policy(
+        frozenset({"https://app.example.com"}), ("chat.example.com", "*.models.example.com"), is_loopback=False
+    )
+    assert gateway_settings.from_env(environment(pods, "defaults", "front-door")).pages == Policy()
+
+
 def test_the_uninstallation_reads_what_the_chart_sets(pods: Pods) -> None:
     source = inspect.getsource(uninstall)
     given = environment(pods, "namespaces", "uninstall")
@@ -217,7 +240,9 @@ def test_the_chart_test_compiles_and_gets_the_models_name(pods: Pods) -> None:
         compile(script, "chat.py", "exec")
         assert script == (render.CHART / "files" / "chat.py").read_text()
         assert name == model
-        assert container["env"] == [{"name": "MODELENGINE_HOST", "value": "modelengine.home:9527"}]
+        key = {"secretKeyRef": {"name": "test-key", "key": "key"}}
+        with_key = [{"name": "MODELENGINE_API_KEY", "valueFrom": key}] if choice == "all on" else []
+        assert container["env"] == [{"name": "MODELENGINE_HOST", "value": "modelengine.home:9527"}, *with_key]
 
 
 def test_hooks_come_in_the_order_in_which_they_need_each_other(rendered: dict[str, list[Object]]) -> None:

@@ -155,6 +155,7 @@ def test_an_engine_s_record_says_what_it_serves_and_why_it_does_not() -> None:
         "name": "qwen-chat",
         "namespace": "team",
         "model": "Qwen/Qwen3-8B",
+        "protocol": "chat",
         "ready": "False",
         "ready_replicas": 1,
         "replicas": 3,

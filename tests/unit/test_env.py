@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelengine import env, errors
+from modelengine_api.pages import Policy
 from modelengine_gateway import settings
 from modelengine_runtime import settings as engine_settings
 
@@ -27,12 +28,35 @@ def test_each_variable_is_read() -> None:
             "MODELENGINE_LEASE_S": "2.5",
             "MODELENGINE_GRACE_S": "1",
             "MODELENGINE_LOG_LEVEL": "debug",
+            "MODELENGINE_MAX_CONNECTIONS": "7",
+            "MODELENGINE_API_KEYS": "/keys",
+            "MODELENGINE_OWN_KEY": "sha256:0",
+            "MODELENGINE_FIRST_BYTE_S": "30",
+            "MODELENGINE_BETWEEN_BYTES_S": "20",
+            "MODELENGINE_ANSWER_S": "100",
+            "MODELENGINE_QUEUE_LENGTH": "7",
+            "MODELENGINE_QUEUE_S": "0",
             "MODELENGINE_LOG_FORMAT": "json",
             "MODELENGINE_METRICS_PORT": "0",
         }
     )
     assert chosen == settings.Settings(
-        "0.0.0.0", 0, 2.5, 1.0, "DEBUG", log_format=env.LogFormat.JSON, metrics_port=env.MetricsPort(0)
+        listen_host="0.0.0.0",
+        listen_port=0,
+        lease_s=2.5,
+        grace_s=1.0,
+        log_level="DEBUG",
+        first_byte_s=30,
+        between_bytes_s=20,
+        answer_s=100,
+        queue_length=7,
+        queue_s=0,
+        max_connections=7,
+        api_keys="/keys",
+        own_key="sha256:0",
+        pages=Policy(),
+        log_format=env.LogFormat.JSON,
+        metrics_port=env.MetricsPort(0),
     )
 
 
@@ -66,6 +90,11 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("MODELENGINE_LEASE_S", "nan", "a number from 0.3 to 10"),
         ("MODELENGINE_LEASE_S", "soon", "a number from 0.3 to 10"),
         ("MODELENGINE_GRACE_S", "-1", "a number from 0 to 3600"),
+        ("MODELENGINE_FIRST_BYTE_S", "0", "a number from 0.1 to 86400"),
+        ("MODELENGINE_BETWEEN_BYTES_S", "inf", "a number from 0.1 to 86400"),
+        ("MODELENGINE_ANSWER_S", "never", "a number from 0.1 to 86400"),
+        ("MODELENGINE_QUEUE_LENGTH", "-1", "a whole number from 0 to 100000"),
+        ("MODELENGINE_QUEUE_S", "3601", "a number from 0 to 3600"),
         ("MODELENGINE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, got 'LOUD'"),
         ("MODELENGINE_EXIT_WITH_STDIN", "yes", "one of 0, 1"),
         ("MODELENGINE_LOG_FORMAT", "xml", "one of text, json, got 'xml'"),

@@ -5,7 +5,7 @@ import pytest
 from modelengine import addresses, errors, flows, wire
 from modelengine.chat_request import chat_request
 from modelengine.flows import Open, Pause, Send, Way
-from modelengine.protocol import ChatChunk, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import ChatChunk, EmbedRequest, EngineMethod, ServerInfo, to_json
 
 BASE = "http://names:9527"
 ONE, TWO = ServerInfo("demo", "one", 1), ServerInfo("demo", "two", 2)
@@ -168,9 +168,32 @@ def test_addresses_of_this_machine_are_not_elsewhere_and_names_may_be_anybody_s(
 
 
 def test_an_unknown_name_offers_the_nearest_one():
-    play = Play(get_services=[listing()], get_service_names=[{"service_names": ["qwen3", "demo"]}])
+    play = Play(get_services=[listing()] * 3, get_service_names=[{"service_names": ["qwen3", "demo"]}])
     with pytest.raises(errors.NotFound, match=r"no model 'qwen'; did you mean 'qwen3'\? \(known: demo, qwen3\)"):
         play.run(flows.engine_call(BASE, "chat", "qwen", EngineMethod.INFO))
+
+
+def test_a_name_that_speaks_another_protocol_is_not_called_unknown():
+    vectors = ServerInfo("bge", "one", 1, "embed")
+    play = Play(get_services=[listing(), listing(vectors)])
+    with pytest.raises(errors.InvalidRequest, match="model: 'bge' speaks embed, not chat"):
+        play.run(flows.open_chat(BASE, chat_request("bge", [], None, None, True), 60))
+
+
+def test_vectors_come_as_base64_and_are_numbers_for_who_asked():
+    encoded = wire.encode_vector([0.5, -2.0])
+    play = Play(
+        get_services=[listing(ONE)],
+        embed=[{"model": "demo", "vectors": [encoded], "dimensions": 2, "prompt_tokens": 3}],
+    )
+    answer = play.run(flows.embed(BASE, EmbedRequest("demo", ("hi",)), 60))
+    assert (answer.vectors, answer.dimensions, answer.prompt_tokens) == (([0.5, -2.0],), 2, 3)
+
+
+@pytest.mark.parametrize("text", ["!", "AAA=", "AAAAAAA=", 5])
+def test_a_vector_that_is_none_is_a_broken_answer(text):
+    with pytest.raises(errors.StreamBroken, match="not base64 of float32s"):
+        wire.decode_vector(text)
 
 
 def test_a_wait_goes_on_through_long_polls_that_ended_and_a_name_server_that_is_away():

@@ -325,6 +325,14 @@ def test_a_user_s_variables_come_last_and_can_not_be_ours() -> None:
     assert "B" not in env(fetch_of(pod(HUB | {"runtime": {"env": [{"name": "B", "value": "1"}]}})))
 
 
+@pytest.mark.parametrize("protocol", ["chat", "embed", "rerank"])
+def test_the_engine_and_the_registry_are_told_what_the_model_is_asked_for(protocol: str) -> None:
+    given = {"model": {"source": "demo://"}, "protocol": protocol}
+    assert env(engine_of(pod(given)))["MODELENGINE_PROTOCOL"] == protocol
+    template = made(samples.engine("qwen", given))[resources.DEPLOYMENTS]["spec"]["template"]
+    assert template["metadata"]["annotations"]["modelengine.dev/protocol"] == protocol
+
+
 def test_a_served_name_is_no_place_for_variables() -> None:
     given = {
         "model": {"source": "demo://", "name": "a$(HOME)$b"},

@@ -10,6 +10,7 @@ from modelengine import errors
 from modelengine.chat_request import chat_request
 from modelengine.protocol import ChatRequest, Resume, to_json
 from modelengine_api.bodies import Reader
+from modelengine_runtime import answers
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.scheduler import Limits
@@ -66,7 +67,8 @@ async def test_no_tokens_at_all_are_a_new_request(engine):
 
 async def test_the_reply_counts_the_prompt_alone_and_the_whole_answer(engine):
     rest = await events(engine, asked(tokens("fgh"), max_new_tokens=6))
-    whole = Renderer("fake", 5, 0).whole(rest)
+    renderer = Renderer("fake", 5, 0)
+    whole = answers.whole([message for event in rest for message in renderer.messages(event)])
     assert (whole["prompt_length"], whole["response_length"], whole["content"]) == (5, 6, "ijk")
 
 

@@ -28,7 +28,8 @@ def open_front_door(stack: ExitStack) -> OpenFrontDoor:
     """Opens a front door and gives its `host:port`; keyword arguments are its settings."""
 
     def open_one(**settings: Any) -> str:
-        door = app.create(Settings(**settings))
+        # Nobody waits where a test does not ask for it.
+        door = app.create(Settings(**{"queue_s": 0.0, **settings}))
         return f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"
 
     return open_one

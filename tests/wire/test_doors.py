@@ -27,7 +27,7 @@ def engine(start_engine: StartEngine) -> str:
     ("body", "says"),
     [
         (b'{"model": ', "body: is not JSON: EOF while parsing a value at line 1 column 10"),
-        (b"[" * 1000, "recursion limit"),
+        (b"[" * 1000, "body: is nested more than 64 deep"),
         ([], "body: must be an object"),
         ({**GOOD, "messages": []}, "messages: must have at least 1 item(s), got 0"),
         ({**GOOD, "messages": [{"role": "user", "content": 7}]}, "messages[0].content: must be a string, got 7"),
@@ -91,7 +91,9 @@ def test_a_body_far_over_the_limit_is_not_even_read(engine: str) -> None:
 def test_an_unknown_method_of_an_engine_is_told_the_known_ones(engine: str) -> None:
     reply = ask(engine, "/engine/inferense", GOOD)
     assert (reply.status, reply.envelope["code"]) == (404, "not_found")
-    assert reply.msg == "unknown method 'inferense'; this server supports inference, info, support_methods"
+    assert (
+        reply.msg == "unknown method 'inferense'; this server supports embed, inference, info, rerank, support_methods"
+    )
 
 
 def test_an_engine_does_not_claim_the_methods_of_a_name_server(engine: str) -> None:

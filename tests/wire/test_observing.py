@@ -89,7 +89,9 @@ def address(stack: ExitStack, door: FrontDoor) -> str:
 def engine(runner: FakeRunner) -> Iterator[tuple[str, Exposition]]:
     lifecycle = Lifecycle("demo", lambda: Engine(fake_model(runner), LIMITS), "", "127.0.0.1")
     exposition = Exposition("engine", "127.0.0.1", MetricsPort(0))
-    with running(create_app(lifecycle, exposition), on_listening=lifecycle.begin, on_stop=lifecycle.leave) as port:
+    with running(
+        create_app(lifecycle, exposition=exposition), on_listening=lifecycle.begin, on_stop=lifecycle.leave
+    ) as port:
         assert until(lambda: lifecycle.is_ready, 10)
         yield f"127.0.0.1:{port}", exposition
     lifecycle.close()
@@ -139,7 +141,8 @@ def test_what_goes_wrong_is_counted_by_its_code_and_no_foreign_name_becomes_a_la
         ("demo", "request_failed"): 1,
         ("full", "busy"): 1,
     }
-    assert value(found, "modelengine_front_door_retries_total", error_type="busy") == 1
+    # It was asked again while it waited for a place.
+    assert value(found, "modelengine_front_door_retries_total", error_type="busy") >= 1
 
 
 def test_open_streams_are_shown_and_a_client_that_leaves_is_counted_as_such(
@@ -150,7 +153,8 @@ def test_open_streams_are_shown_and_a_client_that_leaves_is_counted_as_such(
     body = b'{"model": "demo", "messages": [{"role": "user", "content": "hi"}]}'
     with socket.create_connection((host, int(port)), timeout=5) as client:
         client.sendall(
-            b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (INFERENCE.encode(), len(body), body)
+            b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s"
+            % (INFERENCE.encode(), len(body), body)
         )
         assert client.recv(10) == b"HTTP/1.1 2"
         found = scraped(door.exposition.port)

@@ -92,17 +92,23 @@ def test_info_without_a_model_is_told_that_the_front_door_has_many(front_door: s
     assert (reply.status, reply.msg) == (400, "model: is required; the front door serves every name")
 
 
-def test_open_requests_spread_over_the_replicas(front_door: str, start_engine: StartEngine) -> None:
+def test_requests_for_one_conversation_go_where_it_was_until_that_replica_has_too_many(
+    front_door: str, start_engine: StartEngine
+) -> None:
     fakes = [FakeEngine(pause_s=0.3) for _ in range(3)]
     for fake in fakes:
         start_engine(fake, front_door)
-    threads = [threading.Thread(target=ask, args=(front_door, INFERENCE, chat())) for _ in range(6)]
+    assert ask(front_door, INFERENCE, chat()).status == 200
+    home = next(fake for fake in fakes if fake.requests)
+    threads = [threading.Thread(target=ask, args=(front_door, INFERENCE, chat())) for _ in range(12)]
     for thread in threads:
         thread.start()
         time.sleep(0.05)
     for thread in threads:
         thread.join()
-    assert [len(fake.requests) for fake in fakes] == [2, 2, 2]
+    others = [len(fake.requests) for fake in fakes if fake is not home]
+    assert len(home.requests) + sum(others) == 13
+    assert min(others) >= 2, "two more than the mean are too many"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -146,7 +152,8 @@ def test_a_killed_replica_costs_no_request_and_is_unlisted_by_the_first(
 
 
 def test_when_nobody_is_left_the_model_is_unavailable_and_then_unknown(front_door: str) -> None:
-    with engine_process("demo") as (process, info):
+    # Whose connection for reports breaks, is found dead before anybody asks.
+    with engine_process("demo", reports_load=False) as (process, info):
         list_as(front_door, info)
         process.kill()
         process.wait()
@@ -273,10 +280,9 @@ def test_a_whole_answer_that_breaks_off_is_a_502(front_door: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_engine_that_falls_silent_is_given_up(
-    open_front_door: OpenFrontDoor, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, stream: bool
+    open_front_door: OpenFrontDoor, start_engine: StartEngine, stream: bool
 ) -> None:
-    monkeypatch.setattr(proxy, "CHAT_SILENCE_S", 0.3)
-    front_door = open_front_door()
+    front_door = open_front_door(first_byte_s=0.3)
     start_engine(FakeEngine(pause_s=5), front_door)
     reply = ask(front_door, INFERENCE, chat(stream=stream))
     assert (reply.status, reply.envelope["code"]) == (504, "wait_timeout")

@@ -21,6 +21,7 @@ def engine_record(engine: Object, now: datetime) -> dict[str, Any]:
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "model": served_name(engine),
+        "protocol": spec.get("protocol", "chat"),
         "ready": ready.get("status"),
         "ready_replicas": status.get("readyReplicas", 0),
         "replicas": spec.get("replicas", 1),

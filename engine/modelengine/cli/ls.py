@@ -42,7 +42,7 @@ def in_cluster(cluster: Cluster, output: options.Format, all_namespaces: bool) -
         tables.Column("REPLICAS", lambda record: f"{record['ready_replicas']}/{record['replicas']}"),
         tables.Column("REASON"),
         tables.Column("AGE", lambda record: tables.duration(record["age_s"])),
-        *(tables.Column(title, is_wide=True) for title in ("SOURCE", "DEVICE")),
+        *(tables.Column(title, is_wide=True) for title in ("PROTOCOL", "SOURCE", "DEVICE")),
         tables.Column("STAGE", engines.progress, is_wide=True),
         tables.Column("MESSAGE", is_wide=True),
     ]

@@ -27,7 +27,7 @@ def ps(
         *map(tables.Column, ("NAME", "HOST", "PORT", "DEVICE", "DTYPE", "CONTEXT", "RUNNING", "WAITING")),
         tables.Column("UPTIME", lambda known: _if_any(known, "uptime_s", tables.duration)),
         tables.Column("PARAMETERS", lambda known: _if_any(known, "parameters", tables.count), is_wide=True),
-        *(tables.Column(title, is_wide=True) for title in ("ARCHITECTURE", "VERSION", "PID")),
+        *(tables.Column(title, is_wide=True) for title in ("PROTOCOL", "ARCHITECTURE", "VERSION", "PID")),
     ]
     tables.show(records, columns, output)
 

@@ -78,8 +78,11 @@ def served(client: ChatClient, typed: str, wait_s: float | None) -> str:
     """The served name that is meant, waited for where the user says so."""
     try:
         return naming.match(typed, client.get_service_names())
-    except (errors.NotFound, errors.ConnectionFailed):
+    except (errors.NotFound, errors.ConnectionFailed) as failure:
         if wait_s is None:
+            if isinstance(failure, errors.NotFound):
+                why = client.why_not_served(typed)
+                raise why if isinstance(why, errors.InvalidRequest) else failure from None
             raise
     client.wait_service_available(typed, wait_s)
     return typed

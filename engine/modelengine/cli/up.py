@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +15,12 @@ import typer
 from modelengine import addresses, env
 from modelengine.cli import parts
 from modelengine.cli.supervision import Supervision
-from modelengine.protocol import DEFAULT_PORT, host_in_url
+from modelengine.flows import KEY_VARIABLE
+from modelengine.protocol import CHAT, DEFAULT_PORT, host_in_url
+
+# Settings of the front door: where its keys are, and what its own starter's is known by.
+API_KEYS = "MODELENGINE_API_KEYS"
+OWN_KEY = "MODELENGINE_OWN_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,7 @@ class Wanted:
 
     model: str = "demo"
     name: str | None = None
+    protocol: str | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     engines: int = 1
@@ -42,6 +50,9 @@ class Wanted:
 def up(
     model: Annotated[str, typer.Argument(help="'demo', a folder, 'org/name' or 'hf://org/name@revision'.")] = "demo",
     name: Annotated[str | None, typer.Option(help="The name to serve it under. Default: the model's own.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="chat, embed or rerank: what the model is asked for. Default: chat.")
+    ] = None,
     host: Annotated[
         str, typer.Option(envvar="MODELENGINE_LISTEN_HOST", help="Listen here; 0.0.0.0 opens it to others.")
     ] = "127.0.0.1",
@@ -62,6 +73,7 @@ def up(
     wanted = Wanted(
         model=model,
         name=name,
+        protocol=protocol,
         host=host,
         port=port,
         engines=engines,
@@ -82,13 +94,37 @@ def start(wanted: Wanted) -> int:
     from modelengine.cli.supervisor import Command, Supervisor
 
     inherited = dict(os.environ)
-    name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted))
-    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted) | engine_metrics_env(inherited))
+    key = own_key(inherited)
+    name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted) | key.for_name_server)
+    of_engine = engine_env(wanted) | engine_metrics_env(inherited) | key.for_clients
+    engine = Command(argv("modelengine_runtime"), inherited | of_engine)
     titles = engine_titles(wanted)
     has_parent = env.flag(os.environ, env.EXIT_WITH_STDIN)
     plan = Supervision(titles, wanted.grace_s, "" if has_parent else hint(wanted))
-    supervisor = Supervisor(plan, name_server, dict.fromkeys(titles, engine), wanted.reachable_host)
+    children = dict.fromkeys(titles, engine)
+    supervisor = Supervisor(plan, name_server, children, wanted.reachable_host, key.text)
     return supervisor.run(ends_with_stdin=has_parent)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """What this `up` and its engines say to a name server that asks for keys; no text where it does not."""
+
+    text: str | None = None
+
+    @property
+    def for_name_server(self) -> dict[str, str]:
+        """It is told only how to know the key."""
+        return {OWN_KEY: f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"} if self.text else {}
+
+    @property
+    def for_clients(self) -> dict[str, str]:
+        return {KEY_VARIABLE: self.text} if self.text else {}
+
+
+def own_key(inherited: Mapping[str, str]) -> OwnKey:
+    """A new one for each start, which is written nowhere; none where the name server asks for none."""
+    return OwnKey(secrets.token_urlsafe(32) if inherited.get(API_KEYS, "").strip() else None)
 
 
 def argv(module: str) -> tuple[str, ...]:
@@ -108,6 +144,7 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
     return _set(
         MODELENGINE_MODEL_SOURCE=wanted.model,
         MODELENGINE_MODEL_NAME=wanted.name,
+        MODELENGINE_PROTOCOL=wanted.protocol,
         MODELENGINE_LISTEN_HOST=wanted.host,
         MODELENGINE_LISTEN_PORT=0,
         # Nobody can dial "every interface": clients are told this machine's own address.
@@ -135,7 +172,7 @@ def hint(wanted: Wanted) -> str:
     """How to go on; `{port}` and `{name}` are filled in when they are known."""
     is_default = (wanted.host, wanted.port) == ("127.0.0.1", DEFAULT_PORT)
     host = "" if is_default else f"--host {wanted.reachable_host}:{{port}} "
-    verb = 'run {name} "hello"' if wanted.engines else "ls"
+    verb = 'run {name} "hello"' if wanted.engines and wanted.protocol in (None, CHAT) else "ls"
     return f"try: modelengine {host}{verb}    stop: Ctrl-C"
 
 

@@ -20,11 +20,11 @@ def wait(
 ) -> None:
     """Wait until a name is served, and list its replicas."""
     from modelengine.cli import tables
-    from modelengine.client import ChatClient
+    from modelengine.client import NameServerClient
 
-    with reach.opened() as door, ChatClient(door.host, relayed=door.relayed) as client:
+    with reach.opened() as door, NameServerClient(door.host) as client:
         try:
-            services = client.wait_service_available(name, timeout)
+            services = client.wait(name, timeout)
         except errors.WaitTimeout as late:
             if reach.cluster is None:
                 raise

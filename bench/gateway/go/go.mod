@@ -1,0 +1,3 @@
+module bench/gateway
+
+go 1.22

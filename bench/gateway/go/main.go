@@ -1,0 +1,22 @@
+// What stands around a proxy that is measured: engines that say known tokens, the load, and Go's own reverse proxy.
+//
+// Standard library only, one binary: `upstream`, `proxy` and `load`, started by `python -m bench.gateway`. Go, because
+// neither the engines nor the load may cost more than what is between them.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	commands := map[string]func([]string) error{"upstream": upstream, "proxy": proxy, "load": load}
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: gateway upstream|proxy|load FLAGS")
+		os.Exit(2)
+	}
+	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,162 @@
+"""A request of `/v1/chat/completions` as native ones, one for each choice. Pure; `routes.py` sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+
+from modelengine.protocol import ChatRequest, Message, Name, ResponseFormat
+from modelengine_api.openai.content import Content, text_of
+from modelengine_api.openai.fields import Effort, Fields, Sampling, plain, refused
+from modelengine_api.openai.formats import Format, StructuredOutputs
+from modelengine_api.openai.tools import ToolChoice, Tools, offer
+
+# What OpenAI has given up and nothing here reads: taking it silently would change what an answer means.
+GIVEN_UP = {
+    "functions": "was given up by OpenAI; use tools",
+    "function_call": "was given up by OpenAI; use tool_choice",
+    "guided_json": "was given up by vLLM; use response_format",
+    "guided_regex": "was given up by vLLM; use structured_outputs.regex",
+    "guided_choice": "was given up by vLLM; use structured_outputs.choice",
+    "guided_grammar": "was given up by vLLM; use structured_outputs.grammar",
+}
+
+
+class CalledFunction(Fields):
+    name: str
+    arguments: str
+
+
+class ToolCall(Fields):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatMessage(Fields):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    name: str | None = None
+    tool_calls: Annotated[tuple[ToolCall, ...], MaxLen(256)] | None = None
+    tool_call_id: str | None = None
+    function_call: dict[str, Any] | None = None
+    audio: dict[str, Any] | None = None
+
+    def native(self, loc: str) -> Message:
+        if self.function_call is not None:
+            raise refused(f"{loc}.function_call", "was given up by OpenAI; use tool_calls")
+        if self.audio is not None:
+            raise refused(f"{loc}.audio", "audio is not taken, only text")
+        if self.role == "assistant":
+            return self._assistant(loc)
+        if self.content is None:
+            raise refused(f"{loc}.content", "is required")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise refused(f"{loc}.tool_call_id", "is required where role is 'tool'")
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, text_of(self.content, f"{loc}.content"), name=self.name, tool_call_id=self.tool_call_id)
+
+    def _assistant(self, loc: str) -> Message:
+        content = self.refusal if self.content is None else text_of(self.content, f"{loc}.content")
+        calls = tuple(plain(call) for call in self.tool_calls or ())
+        return Message(
+            "assistant",
+            content if content is not None or calls else "",
+            reasoning_content=self.reasoning_content,
+            name=self.name,
+            tool_calls=calls or None,
+        )
+
+
+class TemplateSwitches(Fields):
+    """vLLM's `chat_template_kwargs`."""
+
+    enable_thinking: bool | None = None
+
+
+class ChatCompletionRequest(Sampling):
+    model: Name
+    messages: Annotated[tuple[ChatMessage, ...], MinLen(1), MaxLen(4096)]
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Format | None = None
+    structured_outputs: StructuredOutputs | None = None
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateSwitches | None = None
+    modalities: tuple[str, ...] | None = None
+    store: bool | None = None
+
+    def natives(self) -> list[ChatRequest]:
+        """A native request for each choice, alike but for the seed. Raises InvalidRequest."""
+        self._check()
+        offered = offer(self.tools, self.tool_choice)
+        messages = tuple(message.native(f"messages[{i}]") for i, message in enumerate(self.messages))
+        tokens, likelihoods, form, think = self._limit(), self._likelihoods(), self._format(), self._think()
+        return [
+            ChatRequest(
+                self.model,
+                messages,
+                tools=offered.tools,
+                tool_choice=offered.choice,
+                parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
+                options=self.options(i, max_tokens=tokens, top_logprobs=likelihoods, response_format=form, think=think),
+                stream=bool(self.stream),
+            )
+            for i in range(self.choices)
+        ]
+
+    def ignored(self) -> Iterator[str]:
+        """The given fields that have no effect."""
+        # Nothing is stored here: only who asks for it has to hear so.
+        if self.store:
+            yield "store"
+        yield from self.unknown()
+
+    def _check(self) -> None:
+        self.check_streaming()
+        for name, why in GIVEN_UP.items():
+            if (self.__pydantic_extra__ or {}).get(name) is not None:
+                raise refused(name, why)
+        if self.modalities is not None and set(self.modalities) - {"text"}:
+            raise refused("modalities", "must be ['text']: models here answer in text only")
+
+    def _limit(self) -> int | None:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise refused(
+                "max_tokens",
+                f"is the old name of max_completion_tokens, but {self.max_tokens} and {self.max_completion_tokens} "
+                "were given",
+            )
+        return self.max_completion_tokens or self.max_tokens
+
+    def _likelihoods(self) -> int | None:
+        if self.logprobs:
+            return self.top_logprobs or 0
+        if self.top_logprobs:
+            raise refused("top_logprobs", "is only allowed where logprobs is true")
+        return None
+
+    def _format(self) -> ResponseFormat | None:
+        form = None if self.response_format is None else self.response_format.native("response_format")
+        if self.structured_outputs is None:
+            return form
+        structured = self.structured_outputs.native("structured_outputs")
+        if form is not None and structured is not None:
+            raise refused("structured_outputs", "is only allowed where response_format asks for nothing")
+        return structured or form
+
+    def _think(self) -> bool | None:
+        effort = None if self.reasoning_effort is None else self.reasoning_effort != "none"
+        switch = None if self.chat_template_kwargs is None else self.chat_template_kwargs.enable_thinking
+        if None not in (effort, switch) and effort != switch:
+            raise refused("reasoning_effort", f"{self.reasoning_effort!r} contradicts chat_template_kwargs")
+        return switch if effort is None else effort

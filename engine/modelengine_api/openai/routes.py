@@ -1,0 +1,132 @@
+"""OpenAI's routes, `/v1/...`: reads a request, has its translation made into native ones, and sends what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from modelengine import errors
+from modelengine.protocol import ChatRequest
+from modelengine_api import bodies, doors, failures, ignored, streaming
+from modelengine_api.backend import Backend
+from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, operations, parts
+from modelengine_api.openai.chat import ChatCompletionRequest
+from modelengine_api.openai.chat_answer import ChatStream
+from modelengine_api.openai.completion import CompletionRequest
+from modelengine_api.openai.completion_answer import CompletionStream
+from modelengine_api.openai.response import ResponseRequest
+from modelengine_api.openai.response_answer import ResponseStream
+from modelengine_api.openai.response_input import STATELESS
+
+EVENT_STREAM = "text/event-stream"
+
+_chat = bodies.Reader(ChatCompletionRequest)
+_completion = bodies.Reader(CompletionRequest)
+_response = bodies.Reader(ResponseRequest)
+
+
+class Events(Protocol):
+    """What makes the events of a stream from native parts."""
+
+    def feed(self, choice: int, said: Sequence[parts.Part]) -> bytes: ...
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    def end(self) -> bytes: ...
+
+
+def routes(backend: Backend) -> APIRouter:
+    """All of them over this backend."""
+    router = APIRouter(prefix="/v1")
+    started = int(time.time())
+
+    @router.get("/models", openapi_extra=operations.LIST_MODELS)
+    async def list_models() -> Response:
+        return answer(models.listing(backend.models(), started))
+
+    @router.get("/models/{name:path}", openapi_extra=operations.RETRIEVE_MODEL)
+    async def retrieve_model(name: str) -> Response:
+        return answer(models.one(backend.models(), name, started))
+
+    @router.post("/chat/completions", openapi_extra=operations.CHAT)
+    async def chat(request: Request) -> Response:
+        asked = await _chat.read(request)
+        natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
+        if asked.stream:
+            events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
+            return event_stream(backend, natives, events, headers)
+        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
+
+    @router.post("/completions", openapi_extra=operations.COMPLETION)
+    async def complete(request: Request) -> Response:
+        asked = await _completion.read(request)
+        natives, created = asked.natives(), int(time.time())
+        headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
+        if asked.stream:
+            events: Events = CompletionStream(asked.model, created, asked.echoes(), asked.choices, asked.wants_usage)
+            return event_stream(backend, natives, events, headers)
+        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
+
+    @router.post("/responses", openapi_extra=operations.RESPONSE)
+    async def respond(request: Request) -> Response:
+        asked = await _response.read(request)
+        natives, headers = [asked.native()], ignored.headers(asked.ignored())
+        events = ResponseStream(asked.frame(), int(time.time()), asked.wants_logprobs)
+        if asked.stream:
+            return event_stream(backend, natives, events, headers, events.failed)
+        await streaming.until_disconnected(request, _exhaust(_events(backend, natives, events)))
+        return answer(events.response, headers)
+
+    @router.api_route("/responses/{response_id}", methods=["GET", "DELETE"], include_in_schema=False)
+    @router.post("/responses/{response_id}/cancel", include_in_schema=False)
+    async def no_responses(response_id: str) -> Response:
+        raise failures.NoRoute(f"no response {response_id[:100]!r}: {STATELESS}")
+
+    return router
+
+
+def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
+
+
+def last_event(failure: errors.ModelEngineError) -> bytes:
+    """How a stream ends that fails: neither a finish_reason nor [DONE] follows."""
+    return b"data: " + doors.encoded(failures.openai(failure)) + b"\n\n"
+
+
+def event_stream(
+    backend: Backend,
+    natives: Sequence[ChatRequest],
+    events: Events,
+    headers: Mapping[str, str],
+    last_word: streaming.LastWord = last_event,
+) -> Response:
+    lines = _events(backend, natives, events)
+    return streaming.LineStream(lines, media_type=EVENT_STREAM, last_word=last_word, headers=headers)
+
+
+async def _events(backend: Backend, natives: Sequence[ChatRequest], events: Events) -> AsyncIterator[bytes]:
+    async with choices.closing(choices.stream(backend, natives)) as answers:
+        async for choice, lines in answers:
+            batch = parts.of(lines)
+            if event := events.feed(choice, batch.parts):
+                yield event
+            if batch.failure is not None:
+                raise batch.failure
+    if not events.is_complete:
+        raise errors.StreamBroken("the engine's answer stopped before its final part")
+    if event := events.end():
+        yield event
+
+
+async def _exhaust(pieces: AsyncIterator[bytes]) -> None:
+    async with choices.closing(pieces) as all_of_them:
+        async for _ in all_of_them:
+            pass

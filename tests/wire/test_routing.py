@@ -1,0 +1,273 @@
+"""Through real front doors to engines without a model: loads that are reported, waiting in line, retries, deadlines."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from callers import OpenFrontDoor, Reply, StartEngine, ask, until
+from fakes import FakeEngine
+from modelengine import NameServerClient, ServerInfo, errors
+from modelengine_api import load_reports
+
+INFERENCE = "/engine/inference"
+LONG_LEASE_S = 600.0
+
+
+def chat(said: str = "hi", **changes: object) -> dict[str, object]:
+    return {"model": "demo", "messages": [{"role": "user", "content": said}], **changes}
+
+
+@contextmanager
+def asking(front_door: str, *said: str) -> Iterator[list[Future[Reply]]]:
+    """Chats that are open at once."""
+    with ThreadPoolExecutor(len(said)) as pool:
+        yield [pool.submit(ask, front_door, INFERENCE, chat(words)) for words in said]
+
+
+def list_at(info: ServerInfo, *front_doors: str) -> None:
+    for front_door in front_doors:
+        with NameServerClient(front_door) as names:
+            names.register(info)
+
+
+def test_an_engine_s_load_is_told_at_once_when_it_changes_and_as_a_sign_of_life(
+    front_door: str, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_reports, "KEEP_ALIVE_S", 0.3)
+    fake = FakeEngine(words=["x"] * 6, pause_s=0.1)
+    info = start_engine(fake, front_door)
+    with socket.create_connection((info.host, info.port), timeout=5) as sock, asking(front_door, "hi"):
+        sock.sendall(b"GET /load HTTP/1.1\r\nhost: x\r\n\r\n")
+        told, lines = b"", []
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and [line["msg"]["running"] for line in lines][-2:] != [0, 0]:
+            told += sock.recv(65536)
+            lines = [json.loads(line) for line in told.split(b"\r\n") if line.startswith(b"{")]
+        running = [line["msg"]["running"] for line in lines]
+    assert {0, 1} == set(running)
+    assert running.count(1) >= 2, "told again though nothing changed"
+
+
+def test_front_doors_agree_who_is_busy_because_replicas_say_it(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    doors = [open_front_door(lease_s=LONG_LEASE_S) for _ in range(2)]
+    fakes = [FakeEngine(words=["x"] * 50, pause_s=0.1) for _ in range(2)]
+    list_at(start_engine(fakes[0]), doors[0])
+    with asking(doors[0], *(f"a{i}" for i in range(16))):
+        assert until(lambda: fakes[0].open_streams == 16, 5.0)
+        list_at(ServerInfo("demo", "127.0.0.1", _port(doors[0])), doors[1])
+        list_at(start_engine(fakes[1]), doors[1])
+        time.sleep(0.3)
+        with asking(doors[1], *(f"b{i}" for i in range(10))):
+            assert until(lambda: fakes[1].open_streams == 10, 5.0), "the second door knew nothing of the first one's"
+
+
+def _port(front_door: str) -> int:
+    with NameServerClient(front_door) as names:
+        return names.get_services("chat", "demo")[0].port
+
+
+def test_an_older_engine_that_reports_nothing_is_balanced_by_what_the_front_door_opened(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    fakes = [FakeEngine(words=["x"] * 20, pause_s=0.1, reports_load=False) for _ in range(2)]
+    for fake in fakes:
+        list_at(start_engine(fake), door)
+    with asking(door, *(f"{i}" for i in range(16))):
+        assert until(lambda: sum(fake.open_streams for fake in fakes) == 16, 5.0)
+        assert all(6 <= fake.open_streams <= 10 for fake in fakes)
+
+
+def test_where_every_replica_is_full_requests_wait_in_line_and_all_are_answered(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=20.0)
+    fakes = [FakeEngine(places=1, pause_s=0.02) for _ in range(2)]
+    for fake in fakes:
+        list_at(start_engine(fake), door)
+    with asking(door, *(f"{i}" for i in range(12))) as replies:
+        assert [reply.result().status for reply in replies] == [200] * 12
+
+
+def test_who_waited_too_long_or_finds_the_line_full_hears_when_to_come_again(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=1.0, queue_length=1)
+    list_at(start_engine(FakeEngine(refusal=errors.Busy("full"))), door)
+    with asking(door, "a", "b", "c") as replies:
+        answers = [reply.result() for reply in replies]
+    assert [(reply.status, reply.headers["retry-after"]) for reply in answers] == [(429, "1")] * 3
+
+
+def test_a_name_whose_replicas_are_all_stopping_is_waited_for(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=10.0)
+    old = FakeEngine(refusal=errors.Unavailable("stopping"))
+    list_at(start_engine(old), door)
+    with asking(door, "hi") as replies:
+        assert until(lambda: len(old.requests) >= 1, 5.0)
+        list_at(start_engine(FakeEngine()), door)
+        assert replies[0].result().status == 200
+
+
+def test_a_client_that_leaves_the_line_frees_its_place(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=30.0, queue_length=1)
+    fake = FakeEngine(refusal=errors.Busy("full"))
+    list_at(start_engine(fake), door)
+    body = json.dumps(chat()).encode()
+    with socket.create_connection(("127.0.0.1", int(door.rpartition(":")[2]))) as sock:
+        sock.sendall(
+            b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (INFERENCE.encode(), len(body), body)
+        )
+        assert until(lambda: len(fake.requests) >= 2, 5.0), "it is called again and again"
+    fake.refusal = None
+    assert ask(door, INFERENCE, chat()).status == 200
+
+
+def test_where_half_the_replicas_refuse_retries_stay_within_their_budget(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    fakes = [FakeEngine(refusal=errors.Unavailable("stopping") if i % 2 else None) for i in range(8)]
+    for fake in fakes:
+        list_at(start_engine(fake), door)
+    statuses: list[int] = []
+
+    def client(number: int) -> None:
+        statuses.extend(ask(door, INFERENCE, chat(f"{number} {i}")).status for i in range(10))
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 503}
+    assert sum(len(fake.requests) for fake in fakes) <= 1.4 * len(statuses)
+
+
+def test_a_replica_that_fails_request_after_request_is_not_asked_for_a_while(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    bad, good = FakeEngine(refusal=errors.RequestFailed("out of memory")), FakeEngine()
+    for fake in (bad, good):
+        list_at(start_engine(fake), door)
+    statuses = [ask(door, INFERENCE, chat(f"{i}")).status for i in range(40)]
+    assert len(bad.requests) == 5
+    assert statuses.count(500) == 5
+    assert statuses[-20:] == [200] * 20
+
+
+def test_an_engine_that_falls_silent_within_an_answer_ends_it_at_its_deadline(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, first_byte_s=5.0, between_bytes_s=0.4)
+    with _stalling() as info:
+        list_at(info, door)
+        began = time.monotonic()
+        lines = ask(door, INFERENCE, chat()).lines
+        assert time.monotonic() - began < 2.0
+    assert [line["state"] for line in lines] == ["ok", "error"]
+    assert (lines[-1]["code"], lines[-1]["msg"]) == ("stream_broken", "the engine fell silent; the answer is not whole")
+
+
+@contextmanager
+def _stalling() -> Iterator[ServerInfo]:
+    """Is ready, begins every answer, and never goes on."""
+    line = b'{"state":"ok","msg":{"content":"x"}}\n'
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line)
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+                is_chat = taken[-1].recv(65536).startswith(b"POST")
+                taken[-1].sendall(begun if is_chat else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield ServerInfo("demo", *listener.getsockname())
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for sock in taken:
+                sock.close()
+
+
+def test_an_answer_without_an_end_ends_at_its_deadline(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, answer_s=0.6)
+    fake = FakeEngine(words=["x"] * 1000, pause_s=0.1)
+    list_at(start_engine(fake), door)
+    lines = ask(door, INFERENCE, chat()).lines
+    assert lines[-1]["msg"] == "the engine took longer than an answer may; the answer is not whole"
+    assert until(lambda: fake.aborted == 1)
+
+
+def test_a_connection_serves_the_next_request_and_one_that_was_closed_meanwhile_costs_none(
+    open_front_door: OpenFrontDoor,
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    with _counting() as (info, served):
+        list_at(info, door)
+        for _ in range(6):
+            assert ask(door, INFERENCE, chat(stream=False)).status == 200
+    # Each connection is closed after its third answer: just when the next request may be on it.
+    assert [count for count in served if count] == [3, 3]
+
+
+@contextmanager
+def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
+    """Answers chats, closes a connection at the fourth request on it, unanswered; tells how many each had."""
+    served: list[int] = []
+    body = b'{"state":"ok","msg":{"content":"x"}}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def converse(sock: socket.socket) -> None:
+        number = len(served)
+        served.append(0)
+        with sock:
+            while data := sock.recv(65536):
+                if data.startswith(b"GET"):
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    return
+                if served[number] == 3:
+                    return
+                served[number] += 1
+                sock.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as pool:
+
+        def serve() -> None:
+            while True:
+                try:
+                    pool.submit(converse, listener.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield ServerInfo("demo", *listener.getsockname()), served
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
