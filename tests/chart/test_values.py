@@ -132,5 +132,5 @@ def test_a_value_without_a_comment_is_an_error() -> None:
 
 def test_values_stay_short() -> None:
     lines = render.VALUES.read_text().splitlines()
-    assert len(lines) < 130
+    assert len(lines) < 150
     assert max(map(len, lines)) <= 150
