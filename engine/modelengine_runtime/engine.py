@@ -16,7 +16,7 @@ from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
-from modelengine_api import chat_checks
+from modelengine_api import calls, chat_checks
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
@@ -89,6 +89,7 @@ class Engine:
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
             guide=await self._guide(request),
+            request_id=calls.request_id(),
         )
         end = None
         if resumed:
