@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+import debian
 
 HERE = Path(__file__).parent / "js"
 INSTALL_S, RUN_S = 300, 120
@@ -16,9 +17,7 @@ INSTALL_S, RUN_S = 300, 120
 @pytest.fixture(scope="module")
 def node() -> str:
     """Node, with the locked packages installed beside the suite. What is missing is a failure, not a skip."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    assert node, "node 20 or newer is needed for the JavaScript clients"
-    assert npm, "npm is needed for the JavaScript clients"
+    node, npm = debian.program("node", "nodejs"), debian.program("npm", "npm")
     # npm writes this file last.
     installed = HERE / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
