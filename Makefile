@@ -60,10 +60,11 @@ cluster-parts: setup ## Install and build what that Kubernetes consists of, imag
 cluster: cluster-parts ## Bring that Kubernetes up to play with, until Ctrl-C
 	@$(CLUSTER).up
 
-chart: setup ## Make what comes from others: the CRD and its page, the chart's copy, plain manifests, the table of values
+chart: setup ## Make what comes from others: the CRD and its page, the chart's copy, plain manifests, the tables of values and metrics
 	$(BIN)/python -m modelengine_operator.crd
 	$(BIN)/python -m modelengine_operator.reference
 	PYTHONPATH=tests $(BIN)/python charts/render.py
+	PYTHONPATH=tests $(BIN)/python -m shown_metrics
 
 images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=registry.example/me/)
 	for name in operator engine; do \

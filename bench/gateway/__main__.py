@@ -24,8 +24,8 @@ from bench.stats import Rounds, Sample
 STREAM_NOTES = (
     f"streams that begin evenly, {turns.STREAMS_PER_S} in a second, from an engine that says the first part at once "
     f"and the others {turns.PAUSE_S * 1e3:g} ms apart.",
-    "Every part of every stream was compared with what the engine said. CPU of the proxy's process over the whole run,",
-    "its requests included, for each part; time from a request to its first part; the most memory of the process.",
+    "Every part of every stream was compared with what the engine said. CPU of the proxy's process for each part, from",
+    "when all streams were open until the first ended; time from a request to its first part; the most memory.",
 )
 SHORT_NOTES = ("whole answers of some 150 bytes, one after the other on each connection.",)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import stats
 from bench.gateway.proxies import DIRECT, GO, OURS
-from bench.gateway.turns import CPU_CHUNK, CPU_REQUEST, FIRST_P99, PEAK
+from bench.gateway.turns import CPU_CHUNK, FIRST_P99, PEAK
 from bench.stats import Rounds, Sample, Spread
 
 MOST_OF_GO = 1.3
@@ -62,7 +62,6 @@ def _added(direct: Sample, ours: Sample, go: Sample) -> float | None:
 
 _BARS = (
     (f"{CPU_CHUNK}, ours : Go", MOST_OF_GO, lambda *of: _ratio(CPU_CHUNK, *of)),
-    (f"{CPU_REQUEST}, ours : Go", MOST_OF_GO, lambda *of: _ratio(CPU_REQUEST, *of)),
     (f"added {FIRST_P99}, ours : Go", MOST_OF_GO, _added),
     (PEAK, MOST_MB, lambda _, ours, __: ours.get(PEAK)),
 )

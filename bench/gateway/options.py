@@ -14,7 +14,7 @@ from bench.options import whole
 RESULTS = processes.ROOT / "bench/results"
 ROUNDS = 5
 STREAMS = (1000, 2000)
-PARTS = 20
+PARTS = 30
 
 
 @dataclass(frozen=True, slots=True)

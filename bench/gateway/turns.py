@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.stats import Sample
 
 PAUSE_S = 0.4
 # So many streams begin in a second.
-STREAMS_PER_S = 1000
+STREAMS_PER_S = 500
 SHORT_CONNECTIONS, SHORT_PARTS, SHORT_S = 64, 2, 3.0
 # A proxy that can't keep up is waited for, within bounds.
 SLACK_S = 120.0
@@ -48,9 +49,7 @@ class Scenario:
 def take(proxy: str, scenario: Scenario, binary: Path, engine: int) -> Sample:
     """What the proxy used for the scenario. Raises BenchFailed when an answer was not right."""
     with PROXIES[proxy](binary, engine) as way:
-        before = cpu_s(way)
-        found = run_load(way, scenario, binary)
-        used = cpu_s(way) - before
+        found, used = run_load(way, scenario, binary)
         peak = peak_mb(way)
     if found["lost"]:
         raise BenchFailed(
@@ -59,28 +58,54 @@ def take(proxy: str, scenario: Scenario, binary: Path, engine: int) -> Sample:
     return sample(scenario, found, used, peak)
 
 
-def run_load(way: Way, scenario: Scenario, binary: Path) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Used:
+    """CPU of the proxy's process, and what came through it meanwhile."""
+
+    seconds: float
+    chunks: int
+
+
+def run_load(way: Way, scenario: Scenario, binary: Path) -> tuple[Mapping[str, Any], Used]:
+    """What the load found, and what the proxy used: while all streams were open, where there was such a time."""
     argv = [str(binary), "load", f"-url={way.url}", f"-openai={str(way.path == OPENAI).lower()}", *scenario.flags]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=scenario.seconds + SLACK_S, check=True)
-    except subprocess.TimeoutExpired as late:
-        raise BenchFailed(f"{scenario} took {SLACK_S:g} s longer than they should") from late
-    except subprocess.CalledProcessError as failure:
-        raise BenchFailed(f"the load failed:\n{processes.last_lines(failure.stderr)}") from failure
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    moments = [("begun", 0, cpu_s(way))]
+    found: dict[str, Any] = {}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load:
+        late = threading.Timer(scenario.seconds + SLACK_S, load.kill)
+        late.start()
+        try:
+            assert load.stdout is not None
+            for line in load.stdout:
+                found = json.loads(line)
+                if "mark" in found:
+                    moments.append((found["mark"], found["chunks"], cpu_s(way)))
+            if load.wait():
+                raise BenchFailed(f"{scenario}: the load failed, or took {SLACK_S:g} s longer than it should")
+        finally:
+            late.cancel()
+            load.kill()
+    return found, used_between([*moments, ("over", found["chunks"], cpu_s(way))])
 
 
-def sample(scenario: Scenario, found: Mapping[str, Any], used_s: float, peak: float) -> Sample:
+def used_between(moments: Sequence[tuple[str, int, float]]) -> Used:
+    """From when all streams were open until the first one ended; from begin to end, where they never all were."""
+    names = [name for name, _, _ in moments]
+    first, last = (1, 2) if names[1:3] == ["open", "ended"] else (0, -1)
+    (_, chunks_then, cpu_then), (_, chunks, cpu) = moments[first], moments[last]
+    return Used(cpu - cpu_then, chunks - chunks_then)
+
+
+def sample(scenario: Scenario, found: Mapping[str, Any], used: Used, peak: float) -> Sample:
     """By quantity. The proxy's start is not in its CPU time, but in its memory."""
     if scenario.streams is None:
         return {
-            CPU_REQUEST: stats.per(used_s, found["requests"]) * 1e6,
+            CPU_REQUEST: stats.per(used.seconds, used.chunks) * 1e6,
             "requests/s": stats.per(found["requests"], found["seconds"]),
             "p99 ms": found["whole_p99"],
         }
     return {
-        CPU_CHUNK: stats.per(used_s, found["chunks"]) * 1e6,
+        CPU_CHUNK: stats.per(used.seconds, used.chunks) * 1e6,
         FIRST_P50: found["first_p50"],
         FIRST_P99: found["first_p99"],
         PEAK: peak,

@@ -400,14 +400,22 @@ def from_json(cls: type[Record], data: Mapping[str, Any]) -> Record:
 def to_json(record: Any) -> dict[str, Any]:
     """The dataclass as plain data. A field that has a default and is None is left out; required fields always stand."""
     return {
-        f.name: _plain(value)
-        for f in dataclasses.fields(record)
-        if (value := getattr(record, f.name)) is not None or not _has_default(f)
+        name: value if type(value) in _PLAIN else _plain(value)
+        for name, has_default in _rendered_fields(type(record))  # type: ignore[arg-type]  # a class is hashable
+        if (value := getattr(record, name)) is not None or not has_default
     }
 
 
-def _has_default(f: dataclasses.Field[Any]) -> bool:
-    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+_PLAIN = (str, int, bool, float, type(None))
+
+
+@cache
+def _rendered_fields(cls: Any) -> tuple[tuple[str, bool], ...]:
+    """The name of each field of the dataclass, and whether it has a default."""
+    missing = dataclasses.MISSING
+    return tuple(
+        (f.name, f.default is not missing or f.default_factory is not missing) for f in dataclasses.fields(cls)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -52,13 +52,6 @@ class Stop:
         (self.forced if self.asked.is_set() else self.asked).set()
 
 
-def configure_logging(level: str) -> None:
-    """Everything to stderr, from `level` on; of the HTTP libraries only what is wrong."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("uvicorn", "httpx2"):
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-
-
 def exit_code(start: Callable[[], None]) -> int:
     """Runs a program's main function: 0 when it returns, 1 and one line on stderr when it raises an error of ours."""
     try:

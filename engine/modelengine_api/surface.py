@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from modelengine_api import doors, limits, native, openapi, shortcuts
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import routes as ollama
 from modelengine_api.openai import routes as openai
 from modelengine_api.retrieval import routes as retrieval
+
+# For `FastAPI(telemetry=...)`: our metrics and logs are our own, and it would look for others at each request.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 def mount(app: FastAPI, backend: Backend) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
-from modelengine_api import chat_checks
+from modelengine_api import calls, chat_checks
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
@@ -70,6 +70,9 @@ class Engine:
             raise errors.Unavailable("the engine is stopping")
         chat_checks.check(request)
         event_loop = asyncio.get_running_loop()
+        where = _reads_vocabulary(request)
+        if where is not None and self.model.grammars is not None:
+            await self.model.grammars.prepare(where)
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
@@ -86,6 +89,7 @@ class Engine:
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
             guide=await self._guide(request),
+            request_id=calls.request_id(),
         )
         end = None
         if resumed:
@@ -111,9 +115,6 @@ class Engine:
 
     def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
         tokens = prompt.encode(self._encode_tokenizer, request)
-        if request.options.top_logprobs is not None:
-            # The first who asks waits here, and not the event loop.
-            self.model.spell(0)
         if self.model.parsers is None or prompt.has_format(request):
             # JSON may have a mark in one of its texts.
             return tokens, None
@@ -131,8 +132,7 @@ class Engine:
     def _grammar(self, request: ChatRequest) -> Grammar:
         shape = request.options.response_format if prompt.has_format(request) else None
         if self.model.grammars is None:
-            where = "tool_choice" if shape is None else "options.response_format"
-            raise errors.InvalidRequest(f"{where}: the tokens of {request.model!r} can't be read for a grammar")
+            raise errors.InvalidRequest(f"{_reads_vocabulary(request)}: this model's tokens can't be read")
         if shape is not None:
             return grammars.of_format(shape)
         calls = None if self.model.parsers is None else self.model.parsers.calls
@@ -161,6 +161,15 @@ class Engine:
                     return
         finally:
             self.loop.abort(sequence)
+
+
+def _reads_vocabulary(request: ChatRequest) -> str | None:
+    """The field of the request for which it has to be known what each token is; None where there is none."""
+    if prompt.has_format(request):
+        return "options.response_format"
+    if prompt.must_follow(request):
+        return "tool_choice"
+    return None if request.options.top_logprobs is None else "options.top_logprobs"
 
 
 def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser | None) -> End | None:

@@ -247,7 +247,7 @@ def _grammars(tokenizer: Any, stop_tokens: frozenset[int]) -> Grammars | None:
         backend.no_truncation()
         return str(backend.to_str())
 
-    return Grammars(Vocabulary(describe, stop_tokens), stop_tokens)
+    return Grammars(Vocabulary(describe, stop_tokens))
 
 
 def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:

@@ -81,7 +81,7 @@ class ChatSequence:
     """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event.
 
     `blocks` is its block table: the places in the KV cache of the tokens 0-15, 16-31, and so on. `salt` is whose
-    prefixes it may share. `guide`, where there is one, says what may come next.
+    prefixes it may share. `guide`, where there is one, says what may come next. `request_id` is for the log.
     """
 
     id: int
@@ -93,6 +93,7 @@ class ChatSequence:
     deliver: Callable[[Event], None]
     salt: str = ""
     guide: Guide | None = None
+    request_id: str = ""
     status: Status = Status.WAITING
     output: list[int] = field(default_factory=list)
     # By the place of the token in the answer, until it is delivered. Whoever computes a token again says the same.

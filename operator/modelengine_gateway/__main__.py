@@ -6,14 +6,14 @@ import gc
 import os
 
 from modelengine import announce
-from modelengine_api import serving
+from modelengine_api import logs, serving
 from modelengine_api.connections import Bounds
 from modelengine_gateway import app, settings
 
 
 def main() -> None:
     chosen = settings.from_env(os.environ)
-    serving.configure_logging(chosen.log_level)
+    logs.configure(chosen.log_level, chosen.log_format)
     if chosen.registry is settings.RegistryKind.CONFIG_MAPS:
         from modelengine_gateway import cluster
 

@@ -13,11 +13,13 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors
+from modelengine.exposition import Exposition
 from modelengine.registry import Registry
-from modelengine_api import doors, openapi, surface
+from modelengine_api import doors, observing, openapi, surface
 from modelengine_api.hosts import Hosts
+from modelengine_api.metrics import Requests
 from modelengine_api.ollama.routes import is_running
-from modelengine_gateway import access, keys, loops, nameserver, page
+from modelengine_gateway import access, keys, loops, metrics, nameserver, page
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.dispatch import Dispatch, Waiting
@@ -35,10 +37,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FrontDoor:
-    """The app, and the directory that must be closed before the app stops."""
+    """The app, the directory that must be closed before the app stops, and where its metrics are."""
 
     app: FastAPI
     directory: Directory
+    exposition: Exposition
 
 
 def create(settings: Settings) -> FrontDoor:
@@ -50,10 +53,15 @@ def create(settings: Settings) -> FrontDoor:
     dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
     reports = LoadReports(directory, upstream, loads, outliers.forget)
     keeping: list[asyncio.Task[None]] = []
+    exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
+    requests = Requests(exposition.registry)
+    measured = metrics.FrontDoorMetrics(directory, requests)
+    exposition.registry.register(measured)
+    exposition.looks.append(measured.look)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with upstream:
+        async with upstream, exposition.served():
             keeping.append(asyncio.create_task(_keep(directory)))
             if key_file is not None:
                 keeping.append(asyncio.create_task(key_file.keep()))
@@ -67,6 +75,7 @@ def create(settings: Settings) -> FrontDoor:
         title="ModelEngine",
         version=modelengine.__version__,
         lifespan=lifespan,
+        telemetry=surface.NO_TELEMETRY,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
     relay = Relay(directory, dispatch, _deadlines(settings))
@@ -93,7 +102,9 @@ def create(settings: Settings) -> FrontDoor:
             raise errors.Unavailable(reason)
         return doors.answer("ready")
 
-    return FrontDoor(app, directory)
+    # Last, and so around all of it.
+    app.add_middleware(observing.Observed, tally=requests)
+    return FrontDoor(app, directory, exposition)
 
 
 def _key_file(settings: Settings) -> KeyFile | None:

@@ -46,6 +46,8 @@ class Directory(abc.ABC):
         self._probes: dict[ServerInfo, asyncio.Task[bool]] = {}
         self._reports: set[asyncio.Task[bool]] = set()
         self._is_closed = False
+        # How often a replica was taken off the list because it did not answer.
+        self.ejections = 0
 
     @property
     @abc.abstractmethod

@@ -51,6 +51,8 @@ class Outliers:
 
     def admitted(self, services: Sequence[ServerInfo], now: float) -> list[ServerInfo]:
         """Those that are not out. Where too many would be, those that were out longest are in."""
+        if not self._records:
+            return list(services)
         out = [info for info in services if self._out_until(info) > now]
         most = min(max(1, int(len(services) * MOST_OUT)), len(services) - 1)
         kept_out = set(sorted(out, key=self._out_until, reverse=True)[:most])

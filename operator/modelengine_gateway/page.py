@@ -109,5 +109,5 @@ def without_comments(text: str) -> str:
 
 
 def _read(path: Path) -> File:
-    body = without_comments(path.read_text()).encode()
+    body = without_comments(path.read_text(encoding="utf-8")).encode()
     return File(body, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelengine import env
+from modelengine.env import LogFormat, MetricsPort
 from modelengine.protocol import DEFAULT_PORT
 from modelengine_api import pages
 from modelengine_api.pages import Policy
@@ -51,6 +52,8 @@ class Settings:
     # Of ConfigMaps: the namespaces that are read, all when empty, and the one whose names go first.
     namespaces: tuple[str, ...] = ()
     own_namespace: str = ""
+    log_format: LogFormat = LogFormat.TEXT
+    metrics_port: MetricsPort | None = None
 
 
 def from_env(variables: Mapping[str, str]) -> Settings:
@@ -79,6 +82,8 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         registry=RegistryKind(env.choice(variables, "MODELENGINE_REGISTRY", default.registry, tuple(RegistryKind))),
         namespaces=env.namespaces(variables, "MODELENGINE_NAMESPACES"),
         own_namespace=env.text(variables, "MODELENGINE_NAMESPACE", ""),
+        log_format=env.log_format(variables),
+        metrics_port=env.metrics_port(variables, env.DEFAULT_METRICS_PORT),
     )
 
 

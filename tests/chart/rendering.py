@@ -38,7 +38,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "test.existingSecret=test-key",
         "networkPolicy.clients[0].podSelector.matchLabels.app=web",
         "networkPolicy.directAccess=false",
+        "networkPolicy.scrapers[0].namespaceSelector.matchLabels.role=monitoring",
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.labels.release=prometheus",
+        "metrics.dashboard.enabled=true",
         "logLevel=DEBUG",
+        "logFormat=text",
         "test.model=demo",
     ),
     "all off": (

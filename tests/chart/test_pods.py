@@ -12,12 +12,15 @@ from charts import render
 
 from chart.rendering import CHOICES, Object
 from modelengine import kinds
+from modelengine.env import DEFAULT_METRICS_PORT, MetricsPort
 from modelengine.protocol import DEFAULT_PORT
 from modelengine_api.pages import Policy
 from modelengine_gateway import settings as gateway_settings
 from modelengine_operator import settings as operator_settings
 from modelengine_operator import uninstall
 
+# Labels that somebody looks for, or that the choice sets.
+MORE = ("team", "release", "grafana_dashboard")
 Pods = Callable[[str], Iterator[tuple[str, Object]]]
 
 
@@ -61,7 +64,7 @@ def test_everything_has_the_recommended_labels(rendered: dict[str, list[Object]]
     things = [(obj["kind"], obj["metadata"]["labels"]) for obj in rendered[choice]]
     for name, labels in [*things, *((name, pod["metadata"]["labels"]) for name, pod in pods(choice))]:
         component = labels["app.kubernetes.io/component"]
-        assert {key: value for key, value in labels.items() if "aggregate-to" not in key and key != "team"} == {
+        assert {key: value for key, value in labels.items() if "aggregate-to" not in key and key not in MORE} == {
             "app.kubernetes.io/name": "modelengine",
             "app.kubernetes.io/instance": "modelengine",
             "app.kubernetes.io/component": component,
@@ -121,6 +124,8 @@ def test_the_operator_reads_what_the_chart_sets(pods: Pods) -> None:
     assert chosen.hub_endpoint == "http://mirror.local:8080"
     assert chosen.namespaces == ()
     assert chosen.log_level == "DEBUG"
+    assert chosen.log_format == "text"
+    assert chosen.metrics_port == MetricsPort(DEFAULT_METRICS_PORT)
     assert chosen.namespace == chosen.identity == "from-the-pod"
 
 
@@ -130,6 +135,8 @@ def test_the_front_door_reads_what_the_chart_sets(pods: Pods) -> None:
     assert set(given) <= given.asked
     assert chosen.listen_host == "0.0.0.0"
     assert chosen.listen_port == DEFAULT_PORT
+    assert chosen.log_format == "json"
+    assert chosen.metrics_port == MetricsPort(DEFAULT_METRICS_PORT)
     assert chosen.grace_s == 30
     assert chosen.namespaces == ("team-a", "team-b")
 
@@ -173,7 +180,8 @@ def test_ports_and_probes_are_those_of_the_processes(pods: Pods) -> None:
 
     def probes(name: str) -> dict[str, str]:
         [container] = found[name]["containers"]
-        [port] = container["ports"]
+        port, measured = container["ports"]
+        assert (measured["name"], measured["containerPort"]) == ("metrics", DEFAULT_METRICS_PORT)
         asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
         assert {probe["port"] for probe in asked.values()} == {port["name"]}
         return {kind: f"{port['containerPort']}{probe['path']}" for kind, probe in asked.items()}

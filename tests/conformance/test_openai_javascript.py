@@ -28,8 +28,7 @@ def node() -> str:
 
 def test_the_javascript_package_answers_as_its_own_suite_wants(node: str, front_door_address: str) -> None:
     environment = {**os.environ, "MODELENGINE_URL": f"http://{front_door_address}/v1"}
-    run = subprocess.run(
-        [node, "--test", "openai.test.js"], cwd=HERE, env=environment, capture_output=True, text=True, timeout=RUN_S
-    )
+    command = [node, "--test", "--test-reporter=tap", "openai.test.js"]
+    run = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=RUN_S)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "# pass 9" in run.stdout

@@ -33,18 +33,25 @@ def scroller(page: Page, what: str) -> float:
 
 
 def test_a_question_is_answered_part_by_part_and_says_how_fast(serve: Serve, visit: Visit) -> None:
-    page = visit(serve(FakeEngine(words=["One ", "two ", "three."], pause_s=0.3)))
+    page = visit(serve(FakeEngine(words=LONG[:40], pause_s=0.1)))
     expect(page.locator("#model-state")).to_have_text("ready, 1 replica")
     ask(page, "Count.")
     answer = answers(page).last
-    expect(answer).to_contain_text("One two")
+    expect(answer).to_contain_text("word1 word2")
     assert answer.get_attribute("data-state") == "open"
     expect(page.get_by_role("button", name="Stop the answer")).to_be_visible()
-    expect(ended(page)).to_contain_text("One two three.")
-    expect(answer.locator(".measure")).to_contain_text("tokens/s")
-    expect(answer.locator(".measure")).to_contain_text("first after")
-    expect(answer.locator(".measure")).to_contain_text("3 tokens")
-    expect(page.locator("#said")).to_have_text("demo said: One two three.")
+    expect(ended(page)).to_contain_text("word38 word39")
+    for line in ("tokens/s", "first after", "40 tokens"):
+        expect(answer.locator(".measure")).to_contain_text(line)
+    expect(page.locator("#said")).to_contain_text("demo said: word0 word1")
+
+
+def test_who_is_faster_than_the_list_of_models_is_answered_all_the_same(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    page.route("**/models", lambda route: (page.wait_for_timeout(1000), route.continue_()))
+    page.reload()
+    ask(page, "Quick!")
+    expect(ended(page)).to_contain_text("Hello world!")
 
 
 def test_an_example_is_asked_with_a_click(serve: Serve, visit: Visit) -> None:
@@ -222,14 +229,30 @@ def test_markdown_is_shown_as_what_it_means(serve: Serve, visit: Visit) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == "x = 1"
 
 
+def test_code_that_is_being_written_stays_the_same_box(serve: Serve, visit: Visit) -> None:
+    lines = [f"line {i}\n" for i in range(40)]
+    page = visit(serve(FakeEngine(words=["```py\n", *lines, "```"], pause_s=0.1)))
+    ask(page, "Code.")
+    code = answers(page).last.locator("pre code")
+    expect(code).to_contain_text("line 3")
+    box = code.element_handle()
+    expect(code).to_contain_text("line 15")
+    assert box.evaluate("node => node.isConnected")
+    ended(page)
+    assert code.evaluate("node => node.textContent") == "".join(lines).rstrip()
+
+
 def test_thoughts_are_folded_away_and_calls_of_tools_can_be_read(serve: Serve, visit: Visit) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
-    words = [{"reasoning_content": "Let me think."}, "Looking.", {"tool_calls": (call,)}]
-    page = visit(serve(FakeEngine(words=words)))
+    thoughts = [{"reasoning_content": "Let me think. "}] * 20
+    page = visit(serve(FakeEngine(words=[*thoughts, *LONG[:20], {"tool_calls": (call,)}], pause_s=0.1)))
     ask(page, "Weather?")
-    answer = ended(page)
+    answer = answers(page).last
+    expect(answer.get_by_text("Thinking …")).to_be_visible()
     expect(answer.get_by_text("Let me think.")).to_be_hidden()
-    answer.get_by_text("Thoughts").click()
+    answer.get_by_text("Thinking …").click()
+    expect(answer.get_by_text("Let me think.")).to_be_visible()
+    ended(page)
     expect(answer.get_by_text("Let me think.")).to_be_visible()
     expect(answer.locator(".call")).to_contain_text("Calls get_weather")
     expect(answer.locator(".call pre")).to_have_text('{\n  "city": "Oslo"\n}')
@@ -323,10 +346,9 @@ def test_a_reader_who_scrolls_up_stays_there_and_can_jump_to_the_latest(serve: S
     page.mouse.wheel(0, -400)
     expect(page.get_by_role("button", name="Latest")).to_be_visible()
     at = scroller(page, "scrollTop")
-    expect(answers(page).last).to_contain_text("line 90")
+    ended(page)
     assert scroller(page, "scrollTop") == at
     page.get_by_role("button", name="Latest").click()
-    ended(page)
     assert scroller(page, "scrollHeight") - scroller(page, "scrollTop") - scroller(page, "clientHeight") < 2
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from callers import Reply, ask
 from fakes import FakeEngine
@@ -102,6 +103,12 @@ def test_every_file_is_used_and_everything_used_is_there() -> None:
     icons = set(re.findall(r'path id="i-(\w+)"', texts[page.INDEX]))
     wanted = {name for text in texts.values() for name in re.findall(r'(?:#i-|icon\("|iconButton\(")(\w+)', text)}
     assert wanted - {"copy"} == icons - {"copy"}
+
+
+def test_a_wheel_brings_the_page_along() -> None:
+    root = page.FOLDER.parents[2]
+    included = {file.distribution_path for file in WheelBuilder(str(root)).recurse_included_files()}
+    assert {f"modelengine_gateway/web/{name}" for name in FILES} <= included
 
 
 def test_comments_and_indents_stay_here_and_what_does_something_does_not() -> None:

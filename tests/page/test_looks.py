@@ -203,3 +203,11 @@ def test_lines_are_not_longer_than_can_be_read(tidy: str, visit: Visit) -> None:
              return document.querySelector(".prose").offsetWidth / width; }"""
     )
     assert characters <= 80
+
+
+def test_what_is_too_wide_scrolls_in_a_box_of_its_own(tidy: str, visit: Visit) -> None:
+    page = visit(tidy, **PHONE)
+    ask(page, "Hello")
+    answer = ended(page)
+    for box in (answer.locator("pre"), answer.locator(".sheet")):
+        assert box.evaluate("node => { node.scrollLeft = 50; return node.scrollLeft; }") == 50

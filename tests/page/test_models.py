@@ -12,7 +12,7 @@ import processes
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient
 from modelengine.protocol import ServerInfo
-from walks import answers, ask, ended
+from walks import answers, ask, choose, ended
 
 Serve = Callable[..., str]
 Visit = Callable[..., Page]
@@ -62,11 +62,18 @@ def test_nothing_is_watched_once_the_view_is_left(serve: Serve, visit: Visit) ->
 
 def test_a_model_is_chatted_with_from_there(serve: Serve, visit: Visit) -> None:
     alpha, beta = FakeEngine("alpha"), FakeEngine("beta")
-    page = visit(serve(alpha, beta), "/#/models")
-    page.get_by_role("button", name="Chat with beta").click()
+    page = visit(serve(alpha, beta))
+    choose(page, "alpha")
     ask(page, "Hello")
     ended(page)
-    assert len(beta.requests) == 1
+    page.get_by_role("link", name="Models and load").click()
+    page.get_by_role("button", name="Chat with beta").click()
+    expect(page.locator("#welcome")).to_be_visible()
+    ask(page, "Hello beta")
+    ended(page)
+    assert (len(alpha.requests), len(beta.requests)) == (1, 1)
+    page.get_by_role("link", name="Hello", exact=True).click()
+    expect(page.locator("#model-name")).to_have_text("alpha")
 
 
 def test_a_name_server_that_is_gone_is_said_and_found_again(serve: Serve, visit: Visit) -> None:

@@ -49,6 +49,14 @@ def test_the_name_server_gets_its_address() -> None:
     }
 
 
+@pytest.mark.parametrize(("named", "engines"), [(None, None), ("off", None), ("9600", "0"), ("0", "0")])
+def test_a_port_for_metrics_is_the_name_server_s_and_engines_take_free_ones(
+    named: str | None, engines: str | None
+) -> None:
+    inherited = {"MODELENGINE_METRICS_PORT": named} if named else {}
+    assert up.engine_metrics_env(inherited).get("MODELENGINE_METRICS_PORT") == engines
+
+
 def test_what_listens_on_all_interfaces_is_reached_on_the_loopback() -> None:
     assert up.Wanted(host="0.0.0.0").reachable_host == "127.0.0.1"
     assert up.Wanted(host="::1").reachable_host == "[::1]"

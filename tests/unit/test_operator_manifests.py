@@ -264,6 +264,7 @@ def test_a_model_of_the_hub_is_fetched_into_the_cache_first(cache: Object | None
         "MODELENGINE_MODEL_SOURCE": "hf://Qwen/Qwen3@main",
         "MODELENGINE_LISTEN_HOST": "0.0.0.0",
         "MODELENGINE_LISTEN_PORT": "8000",
+        "MODELENGINE_LOG_FORMAT": "json",
         "HF_HOME": "/cache",
         "HOME": "/tmp",
         "HF_TOKEN": {"secretKeyRef": {"name": "modelengine-hub-token", "key": "token", "optional": True}},

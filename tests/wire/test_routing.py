@@ -199,7 +199,8 @@ def _stalling() -> Iterator[ServerInfo]:
                 except OSError:
                     return
                 is_chat = taken[-1].recv(65536).startswith(b"POST")
-                taken[-1].sendall(begun if is_chat else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                ready = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                taken[-1].sendall(begun if is_chat else ready)
 
         thread = threading.Thread(target=serve)
         thread.start()

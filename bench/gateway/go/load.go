@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,28 @@ type tally struct {
 	first, whole []float64
 }
 
+// What is told meanwhile: all streams are open, or the first one has ended. The chunks that came so far.
+type mark struct {
+	Mark   string `json:"mark"`
+	Chunks int64  `json:"chunks"`
+}
+
+type progress struct {
+	sync.Mutex
+	chunks, open atomic.Int64
+	ended        bool
+}
+
+func (p *progress) tell(what string) {
+	p.Lock()
+	defer p.Unlock()
+	if what == "ended" && p.ended {
+		return
+	}
+	p.ended = p.ended || what == "ended"
+	json.NewEncoder(os.Stdout).Encode(mark{what, p.chunks.Load()})
+}
+
 // With `-seconds`, short whole answers, one after the other on `-streams` connections; else that many streams, begun
 // evenly over `-ramp`. Every answer is compared with what the upstream is known to say.
 func load(args []string) error {
@@ -58,7 +81,7 @@ func load(args []string) error {
 		return err
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: s.streams, DisableCompression: true}}
-	found := &tally{}
+	found, seen := &tally{}, &progress{}
 	began := time.Now()
 	var all sync.WaitGroup
 	for i := 0; i < s.streams; i++ {
@@ -72,7 +95,7 @@ func load(args []string) error {
 				return
 			}
 			time.Sleep(time.Duration(i) * s.ramp / time.Duration(s.streams))
-			found.add(stream(client, s, i))
+			found.add(stream(client, s, i, seen))
 		}()
 	}
 	all.Wait()
@@ -123,7 +146,7 @@ func post(client *http.Client, s settings, id int, streams bool) (*http.Response
 	return response, err
 }
 
-func stream(client *http.Client, s settings, id int) (a answered) {
+func stream(client *http.Client, s settings, id int, seen *progress) (a answered) {
 	began := time.Now()
 	response, err := post(client, s, id, true)
 	if err != nil {
@@ -136,12 +159,17 @@ func stream(client *http.Client, s settings, id int) (a answered) {
 		line, err := lines.ReadSlice('\n')
 		if len(line) > 1 {
 			a.chunks++
+			seen.chunks.Add(1)
 			if a.first == 0 {
 				a.first = time.Since(began)
+				if seen.open.Add(1) == int64(s.streams) {
+					seen.tell("open")
+				}
 			}
 			next, ended = follow(line, s, id, next, ended)
 		}
 		if err == io.EOF {
+			seen.tell("ended")
 			break
 		}
 		if err != nil {

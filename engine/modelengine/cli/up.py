@@ -96,7 +96,8 @@ def start(wanted: Wanted) -> int:
     inherited = dict(os.environ)
     key = own_key(inherited)
     name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted) | key.for_name_server)
-    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted) | key.for_clients)
+    of_engine = engine_env(wanted) | engine_metrics_env(inherited) | key.for_clients
+    engine = Command(argv("modelengine_runtime"), inherited | of_engine)
     titles = engine_titles(wanted)
     has_parent = env.flag(os.environ, env.EXIT_WITH_STDIN)
     plan = Supervision(titles, wanted.grace_s, "" if has_parent else hint(wanted))
@@ -155,6 +156,11 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
         MODELENGINE_GRACE_S=wanted.grace_s,
         MODELENGINE_LOG_LEVEL=wanted.log_level,
     )
+
+
+def engine_metrics_env(inherited: Mapping[str, str]) -> dict[str, str]:
+    """A port that is named is the name server's; each engine beside it takes a free one, and logs which."""
+    return _set(MODELENGINE_METRICS_PORT=0) if env.metrics_port(inherited) is not None else {}
 
 
 def engine_titles(wanted: Wanted) -> list[str]:

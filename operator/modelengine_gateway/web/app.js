@@ -26,6 +26,7 @@ const toggleModels = modelsView(api, takeModels, (name) => (goTo("#/"), pick(nam
 const beside = side({ rename: (id, name) => chat.change({ name }, id), remove, save });
 let cards;
 let drawn;
+let wasAnswering;
 
 function storage(name) {
   try {
@@ -35,13 +36,13 @@ function storage(name) {
   }
 }
 
-/** Draws all but what streams; the turns only where they are others than those drawn. */
+/** Draws all but what streams; the turns only where they are others than those drawn, so that a reader keeps the place. */
 function show() {
   const current = chat.current();
   const isAnswering = chat.isAnswering();
-  const shape = `${current.id} ${current.turns.length} ${isAnswering}`;
-  if (shape !== drawn) turns.show(current.turns);
-  drawn = shape;
+  const shape = `${current.id} ${current.turns.length}`;
+  if (shape !== drawn || (isAnswering && !wasAnswering)) turns.show(current.turns);
+  [drawn, wasAnswering] = [shape, isAnswering];
   $("welcome").hidden = current.turns.length > 0;
   $("chat-view").classList.toggle("answering", isAnswering);
   if (document.activeElement === $(isAnswering ? "send" : "stop")) $("entry").focus();
@@ -69,7 +70,9 @@ function showModel() {
   $("examples").replaceChildren(...(model ? examples(model) : []).map((one) => h("li", {}, button(one, () => send(one)))));
 }
 
-function send(text) {
+async function send(text) {
+  // Somebody was faster than the list of models.
+  if (!chat.current().model) await refresh();
   const { id, model } = chat.current();
   if (!model) return models.open();
   history.replaceState(null, "", `#/chat/${id}`);
@@ -112,8 +115,8 @@ function pick(name) {
 
 function remove(id) {
   const removed = chat.remove(id);
-  if (id === chat.current().id) (chat.start(), goTo("#/"));
-  show();
+  if (id === chat.current().id) goTo("#/");
+  else show();
   toast(`Deleted: ${title(removed)}`, "Undo", () => chat.restore(removed));
 }
 
@@ -143,22 +146,22 @@ function takeModels(found) {
 }
 
 function goTo(hash) {
-  if (location.hash === hash) route();
-  else location.hash = hash;
+  history.pushState(null, "", hash);
+  route();
 }
 
 function route() {
   const [view, id] = location.hash.split("/").slice(1);
+  if (view === "chat" && !chat.show(id)) return goTo("#/");
   const isModels = view === "models";
   $("chat-view").hidden = $("bar-chat").hidden = isModels;
   $("models-view").hidden = $("bar-models").hidden = !isModels;
   $("to-models").toggleAttribute("aria-current", isModels);
   toggleModels();
-  if (view === "chat" && !chat.show(id)) goTo("#/");
   if (!view && chat.current().turns.length) chat.start();
   beside.leave();
   show();
-  if (!isModels && matchMedia("(hover: hover)").matches) $("entry").focus();
+  return isModels || !matchMedia("(hover: hover)").matches || $("entry").focus();
 }
 
 /** From dark to light and back; until somebody chooses, the system's theme is shown. */

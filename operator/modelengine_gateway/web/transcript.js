@@ -104,7 +104,7 @@ function ended(turn, does) {
 
 function noteOn({ state, reason, text, thoughts, calls }) {
   if (state === "stopped") return "You stopped this answer.";
-  if (reason === "length") return "Cut off: at the longest answer asked for, or at the end of the context.";
+  if (reason === "length") return "Cut off at the longest answer, or the end of the context.";
   return state === "done" && !text && !thoughts && !calls.length ? "The model said nothing." : null;
 }
 
