@@ -25,6 +25,7 @@ KEYS = {
     "admin": {"key": ADMIN, "scopes": ["chat", "names", "register"]},
     "one": {"key": ONE, "models": ["demo"]},
     "limited": {"key": SLOW, "requestsPerMinute": 3, "tokensPerMinute": 1000, "streams": 1},
+    "some": {"key": "the-key-that-sees-some", "models": ["demo*"]},
     "registrar": {"key": "the-key-of-the-engines", "models": ["demo*"], "scopes": ["register"]},
 }
 
@@ -63,8 +64,8 @@ def bearer(key: str | None) -> dict[str, str]:
     return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
-def without_date(reply: Reply) -> tuple[int, dict[str, str], bytes]:
-    return reply.status, {k: v for k, v in reply.headers.items() if k != "date"}, reply.body
+def repeatable(reply: Reply) -> tuple[int, dict[str, str], bytes]:
+    return reply.status, {k: v for k, v in reply.headers.items() if k not in ("date", "x-request-id")}, reply.body
 
 
 def test_without_a_key_and_with_a_wrong_one_the_answer_is_the_same_401_on_every_path(door: str) -> None:
@@ -79,7 +80,7 @@ def test_without_a_key_and_with_a_wrong_one_the_answer_is_the_same_401_on_every_
             {"authorization": "Bearer "},
             {"authorization": "Bearer \xff\xfe"},
         ):
-            assert without_date(ask(door, path, {}, headers=headers)) == without_date(missing), path
+            assert repeatable(ask(door, path, {}, headers=headers)) == repeatable(missing), path
     assert ask(door, "/v1/models").envelope["error"]["code"] == "invalid_api_key"
     assert ask(door, CHAT, {}).envelope["code"] == "unauthorized"
 
@@ -129,6 +130,33 @@ def test_a_model_that_a_key_may_not_use_is_the_same_as_one_that_is_not_there(
     assert heard("secret", ONE) != heard("secret", ADMIN)
     assert b"secret" not in b"".join(part for _, part in heard("nobody", ONE))
     assert b"secret" in b"".join(part for _, part in heard("nobody", ADMIN))
+
+
+def test_who_asks_for_a_name_that_is_not_there_hears_of_no_model_that_it_may_not_use(
+    door: str, serve: Callable[..., ServerInfo]
+) -> None:
+    for name in ("demo", "secret"):
+        serve(FakeEngine(name))
+    for stream in (True, False):
+        reply = chat(door, "the-key-that-sees-some", "demo-nobody", stream=stream)
+        assert reply.status == 404
+        assert reply.msg == "no model 'demo-nobody'; did you mean 'demo'? (known: demo)"
+
+
+def test_a_watch_is_not_woken_by_a_model_that_does_not_exist_for_who_watches(
+    door: str, serve: Callable[..., ServerInfo]
+) -> None:
+    for key, snapshots in ((ONE, 1), (ADMIN, 2)):
+        with NameServerClient(door, api_key=key) as names, names.watch(name="secret", timeout_s=1) as watch:
+            assert next(watch) == []
+            info = serve(FakeEngine("secret"))
+            if snapshots == 1:
+                with pytest.raises(errors.StreamBroken, match="silent"):
+                    next(watch)
+            else:
+                assert next(watch) == [info]
+        with NameServerClient(door, api_key=ADMIN) as names:
+            names.deregister(info)
 
 
 def test_lists_have_only_what_the_key_may_use(door: str, serve: Callable[..., ServerInfo]) -> None:

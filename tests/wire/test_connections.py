@@ -198,7 +198,7 @@ def test_a_refusal_speaks_the_language_of_the_api_that_was_asked() -> None:
     with running(FakeEngine().app()) as port, connected(port) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: x\r\n\r\n")
         body = json.loads(all_of(sock).partition(b"\r\n\r\n")[2])
-    assert body["error"]["code"] == "invalid_request"
+    assert body["error"]["type"] == "invalid_request_error"
 
 
 def large(lines: bool) -> FastAPI:
