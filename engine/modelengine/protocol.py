@@ -395,7 +395,7 @@ def to_json(record: Any) -> dict[str, Any]:
     """The dataclass as plain data. A field that has a default and is None is left out; required fields always stand."""
     return {
         name: value if type(value) in _PLAIN else _plain(value)
-        for name, has_default in _rendered_fields(type(record))
+        for name, has_default in _rendered_fields(type(record))  # type: ignore[arg-type]  # a class is hashable
         if (value := getattr(record, name)) is not None or not has_default
     }
 
