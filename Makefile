@@ -12,7 +12,7 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak demo-model clean
+.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,15 +60,19 @@ cluster-parts: setup ## Install and build what that Kubernetes consists of, imag
 cluster: cluster-parts ## Bring that Kubernetes up to play with, until Ctrl-C
 	@$(CLUSTER).up
 
-chart: setup ## Make what comes from others: the CRD and its page, the chart's copy, plain manifests, the table of values
+chart: setup ## Make what comes from others: the CRD and its page, the chart's copy, plain manifests, the tables of values and metrics
 	$(BIN)/python -m modelengine_operator.crd
 	$(BIN)/python -m modelengine_operator.reference
 	PYTHONPATH=tests $(BIN)/python charts/render.py
+	PYTHONPATH=tests $(BIN)/python -m shown_metrics
 
 images: ## Build the two images (BUILDER=docker|podman|buildah, IMAGE_PREFIX=registry.example/me/)
 	for name in operator engine; do \
 	  $(BUILDER) build $(BUILD_FLAGS) -f $$name/Dockerfile -t $(IMAGE_PREFIX)modelengine-$$name:$(IMAGE_TAG) . || exit 1; \
 	done
+
+pictures: setup ## Take the pictures of the chat page in docs/images
+	PYTHONPATH=tests $(BIN)/python -m pictures
 
 bench: setup ## Measure: look-ups, start, HTTP layer, throughput; prints a table
 	$(BIN)/python -m bench
@@ -90,6 +94,9 @@ bench-perplexity: setup ## Measure what weights in 16, 8 and 4 bits cost the dem
 
 soak: setup ## Send 10,000 requests of every kind to an engine that is frozen now and then; fails where one is hurt
 	$(BIN)/python -m bench.soak
+
+fuzz: setup ## Send 100,000 mutated requests and 10,000 broken byte streams to a front door; fails where one hurts it
+	PYTHONPATH=tests $(BIN)/python -m bench.fuzz
 
 demo-model: setup ## Train the bundled model anew (resumable; about 90 minutes on 2 cores)
 	$(BIN)/python -m demo.tokenizer

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelengine_api import serving
+from modelengine_api import logs, serving
 from modelengine_runtime import settings as configuration
 from modelengine_runtime.app import create_app
 from modelengine_runtime.engine import Engine
@@ -69,7 +69,7 @@ def engine() -> Engine:
 
 def main() -> None:
     settings = configuration.from_env(os.environ)
-    serving.configure_logging(settings.log_level)
+    logs.configure(settings.log_level)
     lifecycle = Lifecycle(NAME, engine, settings.nameserver, settings.advertise_host)
     serving.serve(
         create_app(lifecycle),

@@ -14,7 +14,18 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import CHAT, ChatChunk, ChatRequest, ChatResponse, EngineLoad, to_json
+from modelengine.protocol import (
+    CHAT,
+    EMBED,
+    RERANK,
+    ChatChunk,
+    ChatRequest,
+    ChatResponse,
+    EmbedRequest,
+    EngineLoad,
+    RerankRequest,
+    to_json,
+)
 from modelengine_api import load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel
@@ -22,12 +33,19 @@ from modelengine_runtime.scheduler import Chunk
 from modelengine_runtime.sequence import ChatSequence
 
 
+def _fields(word: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"content": word} if isinstance(word, str) else word
+
+
 @dataclass
 class FakeEngine:
-    """An engine without a model: says `words`, counts its requests, and misbehaves on demand."""
+    """An engine without a model: says `words`, counts its requests, and misbehaves on demand.
+
+    A word that is no text is a part's fields: `{"reasoning_content": "hm"}`, `{"tool_calls": [...]}`.
+    """
 
     name: str = "demo"
-    words: Sequence[str] = ("Hello", " ", "world", "!")
+    words: Sequence[str | Mapping[str, Any]] = ("Hello", " ", "world", "!")
     pause_s: float = 0.0
     # Raised instead of an answer, before its first byte.
     refusal: errors.ModelEngineError | None = None
@@ -90,7 +108,8 @@ class FakeEngine:
 
     def _parts(self) -> list[dict[str, Any]]:
         """The native parts of an answer, the last one included."""
-        said = self.parts or [*({"content": word} for word in self.words), {"done": True, "finish_reason": "stop"}]
+        reason = "tool_calls" if any("tool_calls" in _fields(word) for word in self.words) else "stop"
+        said = self.parts or [*map(_fields, self.words), {"done": True, "finish_reason": reason}]
         return [self._part(i, fields) for i, fields in enumerate(said)]
 
     def _part(self, index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +117,12 @@ class FakeEngine:
             return {**to_json(ChatChunk(self.name, 3, index, None, None, True, index=index)), **fields}
         part = ChatChunk(self.name, 3, index + 1, None, "", False, index=index, token_ids=(index,))
         return {**to_json(part), **fields}
+
+    async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], EMBED)
+
+    async def rerank(self, request: RerankRequest) -> Mapping[str, Any]:
+        raise errors.speaks_another(self.name, [CHAT], RERANK)
 
     async def info(self, model: str | None) -> Mapping[str, Any]:
         self._check(model)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp
 
 from modelengine_api import serving
+from modelengine_api.connections import Bounds
 
 
 @contextmanager
@@ -22,6 +23,7 @@ def running(
     grace_s: float = 0.5,
     host: str = "127.0.0.1",
     port: int = 0,
+    bounds: Bounds = Bounds(),
 ) -> Iterator[int]:
     """Serves the app while the block runs; gives its port. The stop is the real one, as on a signal."""
     sock = serving.listen(host, port)
@@ -37,7 +39,14 @@ def running(
         stop, loop = serving.Stop(), asyncio.get_running_loop()
         stops.append(lambda: loop.call_soon_threadsafe(stop.ask))
         await serving.run(
-            app, sock, stop, on_listening=listening, on_stop=on_stop, until_idle=until_idle, grace_s=grace_s
+            app,
+            sock,
+            stop,
+            on_listening=listening,
+            on_stop=on_stop,
+            until_idle=until_idle,
+            grace_s=grace_s,
+            bounds=bounds,
         )
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="test-server")

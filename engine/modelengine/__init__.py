@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Message,
         RerankOptions,
         RerankResponse,
+        ResponseFormat,
         ServerInfo,
         ServerResponse,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "RerankClient",
     "RerankOptions",
     "RerankResponse",
+    "ResponseFormat",
     "ServerInfo",
     "ServerResponse",
     "Stream",
@@ -69,6 +71,7 @@ _HOMES = {
         "Message",
         "RerankOptions",
         "RerankResponse",
+        "ResponseFormat",
         "ServerInfo",
         "ServerResponse",
     ),

@@ -19,6 +19,7 @@ from modelengine.protocol import (
     Message,
     NameServerMethod,
     ServerInfo,
+    ToolChoice,
 )
 
 Part = TypeVar("Part")
@@ -67,10 +68,14 @@ class Stream(Closing, Generic[Part]):
 
 
 class Client(Closing):
-    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527."""
+    """Drives flows with blocking sockets. `host` is `HOST[:PORT]`; default `MODELENGINE_HOST`, else localhost:9527.
 
-    def __init__(self, host: str | None = None) -> None:
+    `api_key` is for a name server that asks for one; default `MODELENGINE_API_KEY`.
+    """
+
+    def __init__(self, host: str | None = None, *, api_key: str | None = None) -> None:
         self.base_url = flows.base_url(host)
+        self._headers = flows.key_headers(self.base_url, api_key)
         self._http = httpx2.Client(trust_env=False, limits=transport.LIMITS)
 
     def _run(self, flow: flows.Flow[Result]) -> Result:
@@ -90,7 +95,11 @@ class Client(Closing):
         if isinstance(effect, flows.Pause):
             return time.sleep(effect.seconds)
         request = self._http.build_request(
-            "POST", effect.url, json=effect.body, timeout=transport.timeouts(effect.timeout_s)
+            "POST",
+            effect.url,
+            json=effect.body,
+            headers=self._headers(effect.url),
+            timeout=transport.timeouts(effect.timeout_s),
         )
         try:
             response = self._http.send(request, stream=True)
@@ -150,8 +159,8 @@ class ModelClient(Client):
 
     protocol: ClassVar[str]
 
-    def __init__(self, host: str | None = None, *, relayed: bool | None = None) -> None:
-        super().__init__(host)
+    def __init__(self, host: str | None = None, *, relayed: bool | None = None, api_key: str | None = None) -> None:
+        super().__init__(host, api_key=api_key)
         self._way = flows.way(self.base_url, relayed)
 
     def get_service_names(self) -> list[str]:
@@ -196,6 +205,8 @@ class ChatClient(ModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[False] = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -208,6 +219,8 @@ class ChatClient(ModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: Literal[True],
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
@@ -219,16 +232,26 @@ class ChatClient(ModelClient):
         messages: Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
         stream: bool = False,
         options: ChatOptions | Mapping[str, Any] | None = None,
         timeout: float = 600.0,
     ) -> ChatResponse | Stream[ChatChunk]:
-        """One answer, whole or as a stream of parts.
+        """One answer, whole or as a stream of parts: content, thoughts and calls of tools, as in ChatResponse.
 
         `timeout` is for the whole answer, or per part of a stream. Raises NotFound for an unknown name, InvalidRequest
         for a bad field, Busy when every replica is full, StreamBroken when a stream ends before its final part.
         """
-        request = chat_request(name, messages, tools, options, stream)
+        request = chat_request(
+            name,
+            messages,
+            tools,
+            options,
+            stream,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+        )
         if not stream:
             return self._run(flows.chat(self.base_url, request, timeout, self._way))
         response = self._run(flows.open_chat(self.base_url, request, timeout, self._way))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from modelengine import errors
 
@@ -16,6 +18,25 @@ from modelengine import errors
 EXIT_WITH_STDIN = "MODELENGINE_EXIT_WITH_STDIN"
 NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+METRICS_PORT = "MODELENGINE_METRICS_PORT"
+# Where the front door, the operator and the engines of a cluster show their metrics.
+DEFAULT_METRICS_PORT = 9528
+OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """Lines for people, or JSON for what collects them."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPort:
+    """0 is any free one. What was only the default is done without where it is taken."""
+
+    number: int
+    is_asked_for: bool = True
 
 
 def text(env: Mapping[str, str], name: str, default: str) -> str:
@@ -79,6 +100,22 @@ def log_level(env: Mapping[str, str]) -> str:
     default = "WARNING" if flag(env, EXIT_WITH_STDIN) else "INFO"
     name = "MODELENGINE_LOG_LEVEL"
     return choice({name: text(env, name, default).upper()}, name, default, LOG_LEVELS)
+
+
+def log_format(env: Mapping[str, str], default: LogFormat = LogFormat.TEXT) -> LogFormat:
+    return LogFormat(choice(env, "MODELENGINE_LOG_FORMAT", default, tuple(LogFormat)))
+
+
+def metrics_port(env: Mapping[str, str], default: int | None = None) -> MetricsPort | None:
+    """None: no metrics are served."""
+    given = text(env, METRICS_PORT, "")
+    if not given:
+        return None if default is None else MetricsPort(default, is_asked_for=False)
+    if given == OFF:
+        return None
+    if not given.isdecimal() or not given.isascii() or int(given) > 65535:
+        raise _refused(METRICS_PORT, f"a port from 0 to 65535 or {OFF}", given)
+    return MetricsPort(int(given))
 
 
 def _refused(name: str, allowed: str, given: str) -> errors.InvalidRequest:

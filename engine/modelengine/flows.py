@@ -41,6 +41,7 @@ from modelengine.protocol import (
 
 HOST_VARIABLE = "MODELENGINE_HOST"
 RELAYED_VARIABLE = "MODELENGINE_RELAYED"
+KEY_VARIABLE = "MODELENGINE_API_KEY"
 CALL_TIMEOUT_S = 10.0
 # One long-poll of `wait`; shorter than what a proxy on the way would cut.
 WAIT_POLL_S = 20.0
@@ -95,6 +96,19 @@ def base_url(host: str | None) -> str:
         raise errors.InvalidRequest(f"host: expected HOST, HOST:PORT or http://HOST:PORT, got {given!r}")
     default_port = DEFAULT_PORT if parts.scheme == "http" else 443
     return f"{parts.scheme}://{host_in_url(parts.hostname)}:{port or default_port}{parts.path.rstrip('/')}"
+
+
+def key_headers(base: str, api_key: str | None) -> Callable[[str], Mapping[str, str]]:
+    """What to send to a URL: the key, from an argument, else `MODELENGINE_API_KEY`; to the name server and no other.
+
+    An engine needs none, and might be anybody's. Raises InvalidRequest for a key that no header can carry.
+    """
+    key = (os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key).strip()
+    if not key.isascii() or not (key.isprintable()):
+        raise errors.InvalidRequest("api_key: may have printable ASCII characters only")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    home = urlsplit(base)[:2]
+    return lambda url: headers if urlsplit(url)[:2] == home else {}
 
 
 @dataclass(slots=True)

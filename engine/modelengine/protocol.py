@@ -118,7 +118,10 @@ class Message:
 class ResponseFormat:
     """What the whole content of an answer must be: any text, any JSON object, JSON that a schema allows, a match of a
     regular expression, one of some texts, or what a grammar in Lark's notation allows. The field of that name must be
-    given then, and no other."""
+    given then, and no other.
+
+    An answer that ends by itself is that; one that is cut, by its length or by a stop string, is its beginning. It is
+    not thought about first, and calls no tools."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "choice", "grammar"]
     json_schema: dict[str, Any] | None = None
@@ -136,7 +139,8 @@ class ChatOptions:
     `temperature` 0 is greedy, and so is less than 0.00001. `seed` makes a sampled answer repeatable: the noise of
     token i is a function of (seed, i) alone. `max_tokens` is another name for `max_new_tokens`. `logit_bias` is added
     to the scores of tokens, by their ids. `top_logprobs` asks for how likely each token was, and so many others in its
-    place. `think` asks a model that can do both to think before it speaks, or not to.
+    place. `think` asks a model that can do both to think before it speaks, or not to: True is refused by one that has
+    no such switch, which never thinks or always.
     """
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
@@ -191,7 +195,8 @@ class Resume:
 class ChatRequest:
     """`tools` have the form `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`,
     where the parameters are a JSON schema. `tool_choice` says whether the model may call them: as it likes, which is
-    the default, never, or it must. Where `parallel_tool_calls` is false, an answer ends with its first call."""
+    the default, never, or it must, and then with arguments that the schema allows, and without a thought. Where
+    `parallel_tool_calls` is false, an answer ends with its first call."""
 
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
@@ -259,7 +264,8 @@ class ChatChunk:
 
     `index` is the position of the part's first token in the answer, `token_ids` the tokens that its text came from.
     A part has `content`, or `reasoning_content`, or `tool_calls` that are complete; where it has one of the two others,
-    its `content` is empty. The fields are those of ChatResponse; counts, seed and timings come with the last part.
+    its `content` is empty. What came of one token may be several parts: the last of them has the token. The fields are
+    those of ChatResponse; counts, seed and timings come with the last part.
     """
 
     model: str

@@ -19,7 +19,7 @@ from starlette.routing import Match
 
 from modelengine import errors
 from modelengine.protocol import EngineMethod, NameServerMethod
-from modelengine_api import failures, invalid
+from modelengine_api import calls, failures, invalid
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def answer(msg: Any) -> Response:
 
 def refusal(failure: errors.ModelEngineError, path: str, status: int | None = None) -> Response:
     """The failure as the API at this path words it, with the error's own status unless another is given."""
+    calls.failed(failure.code)
     headers = {}
     if failure.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after_s))
@@ -97,6 +98,7 @@ def _is_served(request: Request, path: str) -> bool:
 
 
 async def _left(request: Request, failure: Exception) -> Response:
+    calls.failed(calls.CLIENT_LEFT)
     return Response(status_code=CLIENT_LEFT)
 
 
@@ -104,4 +106,7 @@ async def _unknown(request: Request, failure: Exception) -> Response:
     # Starlette raises it again once this is sent, and uvicorn then logs the traceback.
     log.error("%s %s failed: %s", request.method, request.scope["path"], type(failure).__name__)
     unknown = errors.ModelEngineError("the server failed at this request; its log says why")
-    return refusal(unknown, request.scope["path"])
+    response = refusal(unknown, request.scope["path"])
+    # Starlette sends it outside of the layer that gives every other answer its id.
+    response.headers[calls.REQUEST_ID] = calls.request_id()
+    return response

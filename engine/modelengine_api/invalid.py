@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import re
 import reprlib
 import types
@@ -48,6 +47,8 @@ RULES: Mapping[str, str] = {
     "too_long": "must have at most {max_length} items",
     "missing": "is required",
 }
+# What pydantic adds to the path of an object's key that is wrong; the key itself stands before it.
+KEY_TAG = "[key]"
 UNKNOWN_TYPES = ("unexpected_keyword_argument", "extra_forbidden")
 # Where a field allows several types, pydantic puts the name of the type it tried into the path.
 UNION_TAG = re.compile(r"^(constrained-)?(str|int|float|bool)$|^(tuple|list|dict|function-\w+)\[")
@@ -97,7 +98,7 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
 def _fault(item: Mapping[str, Any], root: Any) -> Fault:
     kind, raw = str(item["type"]), tuple(item["loc"])
     tags = [i for i, part in enumerate(raw) if isinstance(part, str) and UNION_TAG.match(part)]
-    loc = tuple(part for i, part in enumerate(raw) if i not in tags)
+    loc = tuple(part for i, part in enumerate(raw) if i not in tags and part != KEY_TAG)
     if kind == "json_invalid":
         return Fault(kind, (), f"is not JSON: {item['ctx']['error']}", item["input"])
     if kind in UNKNOWN_TYPES:
@@ -185,6 +186,9 @@ def _plain(value: Any) -> Any:
         return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 2**63 else str(value)[:MAX_SHOWN]
+    # A whole number may be too large for a float: it is not asked whether it is finite.
+    if isinstance(value, int | float) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float):
+        return str(value)
     return reprlib.repr(value)[:MAX_SHOWN]

@@ -1,4 +1,7 @@
-"""The largest body that is read. A pure ASGI middleware of every server; it counts bytes, whatever the header says."""
+"""The bodies that are read: up to a size, as they are, and in one piece. A pure ASGI middleware of every server.
+
+It counts bytes, whatever the header says; and what is compressed or in parts would be more than it seems.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,14 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if strange := _strange(scope):
+            await self._discard(receive)
+            return await _refuse(errors.UnsupportedMedia(strange), scope, receive, send)
         declared = _content_length(scope)
         if declared > self._max_bytes:
             if declared <= self._max_bytes * DISCARD_FACTOR:
                 await self._discard(receive)
-            return await self._refuse(f"{declared}", scope, receive, send)
+            return await _refuse(self._too_large(f"{declared}"), scope, receive, send)
         return await self._counted(scope, receive, send)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,13 +72,24 @@ class BodyLimit:
         except TimeoutError:
             return
 
-    async def _refuse(self, size: str, scope: Scope, receive: Receive, send: Send) -> None:
-        response = doors.refusal(self._too_large(size), scope["path"])
-        response.headers["connection"] = "close"
-        await response(scope, receive, send)
-
     def _too_large(self, size: str) -> errors.TooLarge:
         return errors.TooLarge(f"the body has {size} bytes; at most {self._max_bytes} are read")
+
+
+async def _refuse(failure: errors.ModelEngineError, scope: Scope, receive: Receive, send: Send) -> None:
+    response = doors.refusal(failure, scope["path"])
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)
+
+
+def _strange(scope: Scope) -> str | None:
+    """Why a body of these headers is not even looked at; None where it is."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            return "the body is compressed; send it as it is"
+        if name == b"content-type" and value.strip().lower().startswith(b"multipart/"):
+            return "the body is in parts; send JSON"
+    return None
 
 
 def _content_length(scope: Scope) -> int:

@@ -1,4 +1,7 @@
-"""The native routes, `POST /engine/<method>`: an engine mounts them over its loop, a front door over its relay."""
+"""The native routes, `POST /engine/<method>` and `GET /models`.
+
+An engine mounts them over its loop, a front door over its relay.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ from modelengine.protocol import (
     Name,
     RerankRequest,
     RerankResponse,
+    to_json,
 )
 from modelengine_api import bodies, chat_checks, doors, openapi, streaming
-from modelengine_api.backend import Backend
+from modelengine_api.backend import Backend, ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,11 @@ def routes(backend: Backend) -> APIRouter:
     async def support_methods(request: Request) -> Response:
         methods = await backend.support_methods((await _query.read(request)).model)
         return doors.answer({"support_methods": list(methods)})
+
+    @router.get("/models", openapi_extra=openapi.operation(answer=dict[str, list[ModelCard]]))
+    async def models() -> Response:
+        """Every name that can be asked for, with why nobody answers to it where that is so."""
+        return doors.answer({"models": [to_json(card) for card in backend.models()]})
 
     return router
 

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,8 @@ import uvicorn
 import uvloop
 
 from modelengine import env, errors, ports
+from modelengine_api import connections
+from modelengine_api.connections import Bounds, Connection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -49,13 +52,6 @@ class Stop:
         (self.forced if self.asked.is_set() else self.asked).set()
 
 
-def configure_logging(level: str) -> None:
-    """Everything to stderr, from `level` on; of the HTTP libraries only what is wrong."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("uvicorn", "httpx2"):
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-
-
 def exit_code(start: Callable[[], None]) -> int:
     """Runs a program's main function: 0 when it returns, 1 and one line on stderr when it raises an error of ours."""
     try:
@@ -76,6 +72,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise errors.InvalidRequest(f"can't listen on {host!r}: {failure.strerror}") from failure
     sock = socket.socket(family, kind, proto)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connections.probe_clients(sock)
     try:
         sock.bind(address)
         # At once: two processes may bind one port, but only one may listen.
@@ -97,9 +94,11 @@ def serve(
     on_stop: Callable[[], Awaitable[None]] | None = None,
     until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
+    bounds: Bounds = Bounds(),
 ) -> None:
     """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
     sock = listen(host, port)
+    bounds = bounds.that_fit(_open_files())
 
     async def until_stopped() -> None:
         stop = Stop()
@@ -108,7 +107,16 @@ def serve(
             loop.add_signal_handler(number, stop.ask)
         if env.flag(os.environ, env.EXIT_WITH_STDIN):
             _when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.ask))
-        await run(app, sock, stop, on_listening=on_listening, on_stop=on_stop, until_idle=until_idle, grace_s=grace_s)
+        await run(
+            app,
+            sock,
+            stop,
+            on_listening=on_listening,
+            on_stop=on_stop,
+            until_idle=until_idle,
+            grace_s=grace_s,
+            bounds=bounds,
+        )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_stopped())
@@ -123,11 +131,12 @@ async def run(
     on_stop: Callable[[], Awaitable[None]] | None = None,
     until_idle: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 30.0,
+    bounds: Bounds = Bounds(),
 ) -> None:
     """Serves the app on a listening socket until `stop` is asked, then stops as this module's first lines say."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=type("Bounded", (Connection,), {"bounds": bounds}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -140,6 +149,7 @@ async def run(
     port = sock.getsockname()[1]
     server = _Server(config, lambda: on_listening(port) if on_listening else None)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
+    watching = asyncio.create_task(connections.watch(server.server_state.connections))
     asked, forced = asyncio.create_task(stop.asked.wait()), asyncio.create_task(stop.forced.wait())
     try:
         await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -159,8 +169,17 @@ async def run(
                 await asyncio.wait((serving,), timeout=LAST_WORD_S)
         await serving
     finally:
-        asked.cancel()
-        forced.cancel()
+        for task in (asked, forced, watching):
+            task.cancel()
+
+
+def _open_files() -> int:
+    """How many files this process may have open: as many as it may allow itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _left_s(deadline: float) -> float:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from modelengine import errors, wire
+from modelengine_api import calls, observing
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class LineStream(Response):
         self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._direct = observing.direct(scope, send)
         self._loop = asyncio.get_running_loop()
         self._client = Client(receive)
         self._check_reader()
@@ -105,21 +107,27 @@ class LineStream(Response):
             if not self._client.is_lost:
                 # Only the end of the server's grace cancels a request: this is its last word, and not raised again.
                 await self._last_word(errors.Unavailable("the server is stopping"), send)
+            else:
+                calls.failed(calls.CLIENT_STALLED if self._is_stalled() else calls.CLIENT_LEFT)
         finally:
             self._client.served()
             self._next_check.cancel()
 
     def _check_reader(self) -> None:
-        since = self._sending_since
-        if since is not None and self._loop.time() - since > self.stall_s:
+        if self._is_stalled():
             self._client.lose()
         self._next_check = self._loop.call_later(self.stall_s / 4, self._check_reader)
+
+    def _is_stalled(self) -> bool:
+        since = self._sending_since
+        return since is not None and self._loop.time() - since > self.stall_s
 
     async def _pump(self, send: Send) -> None:
         try:
             async for line in self._lines:
                 if not self._started:
                     self._started = True
+                    calls.streams()
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._send(send, line)
         except errors.ModelEngineError as failure:
@@ -141,13 +149,16 @@ class LineStream(Response):
     async def _last_word(self, failure: errors.ModelEngineError, send: Send) -> None:
         if not self._started:
             raise failure
+        calls.failed(failure.code)
         await self._send(send, self._render_last_word(failure), is_last=True)
 
     async def _send(self, send: Send, body: bytes, *, is_last: bool = False) -> None:
         if is_last:
             self._client.served()
         self._sending_since = self._loop.time()
-        await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+        await (send if is_last else self._direct)(
+            {"type": "http.response.body", "body": body, "more_body": not is_last}
+        )
         self._sending_since = None
 
 

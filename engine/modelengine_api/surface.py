@@ -19,6 +19,8 @@ def mount(app: FastAPI, backend: Backend) -> None:
     """Adds the routes, the largest body that they read, and how each of them words its errors."""
     doors.install(app)
     openapi.install(app)
+    # A path that is nearly one is none: a redirect would name whatever host the request named.
+    app.router.redirect_slashes = False
     app.add_middleware(limits.BodyLimit)
     routers = [native.routes(backend), ollama.routes(backend), openai.routes(backend), retrieval.routes(backend)]
     app.router.routes.insert(0, shortcuts.Shortcuts(routers))

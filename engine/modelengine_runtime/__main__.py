@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from modelengine import announce
+from modelengine.exposition import Exposition
 from modelengine.protocol import CHAT
-from modelengine_api import serving
-from modelengine_runtime import checkpoint, source
+from modelengine_api import logs, serving
+from modelengine_runtime import checkpoint, metrics, source
 from modelengine_runtime import settings as configuration
 from modelengine_runtime.app import create_app
 from modelengine_runtime.blocks import blocks_that_fit
@@ -38,7 +39,7 @@ GPU_ENCODE_STEP_TOKENS = 32_768
 
 def main() -> None:
     settings = configuration.from_env(os.environ)
-    serving.configure_logging(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     name = settings.model_name or source.parse(settings.model_source).name
     lifecycle = Lifecycle(
         name,
@@ -48,8 +49,9 @@ def main() -> None:
         on_ready=lambda port: print(announce.engine_runs(name, port), flush=True),
         protocol=settings.protocol,
     )
+    exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     serving.serve(
-        create_app(lifecycle),
+        create_app(lifecycle, settings.pages, exposition, settings.metrics_compat),
         settings.listen_host,
         settings.listen_port,
         on_listening=lifecycle.begin,

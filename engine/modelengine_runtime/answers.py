@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,13 @@ import orjson
 from modelengine import wire
 from modelengine.protocol import FinishReason
 from modelengine_runtime.parsing import AnswerParser, Call, Content, Delta, Thought
-from modelengine_runtime.sequence import End, Event, Part
+from modelengine_runtime.sampling import Likelihood
+from modelengine_runtime.sequence import End, Event, Part, Usage
+
+# A token as text, and its bytes, which may be part of a character.
+Spell = Callable[[int], tuple[str, bytes]]
+# What has no logarithm: JSON knows no infinity.
+LOWEST_LOGPROB = -9999.0
 
 
 def _new_id() -> str:
@@ -21,20 +27,25 @@ def _new_id() -> str:
 
 @dataclass(slots=True)
 class Renderer:
-    """Of one answer. `prompt_length` counts the prompt's tokens; `seed` is the one in use, asked for or drawn.
+    """Of one answer. `prompt_length` counts the prompt's tokens; `seed` is the one in use, asked for or drawn; `usage`
+    is asked at the end.
 
-    Where there is a `parser`, it says what is content. Tokens whose text it holds back ride with the next message.
+    Where there is a `parser`, it says what is content. Tokens whose text it holds back ride with the next message, and
+    how likely they were rides with them; for this it needs `spell`.
     `has_one_call`: the answer ends with its first call, and then `is_done`, whatever events are still to come.
     """
 
     model: str
     prompt_length: int
     seed: int
+    usage: Callable[[], Usage] | None = None
     parser: AnswerParser | None = None
+    spell: Spell | None = None
     has_one_call: bool = False
     id: str = field(default_factory=_new_id)
     is_done: bool = False
     _tokens: list[int] = field(default_factory=list)
+    _likelihoods: list[Likelihood] = field(default_factory=list)
 
     def lines(self, event: Event) -> Iterator[bytes]:
         """The event as NDJSON lines of a stream: none, one or several."""
@@ -47,6 +58,7 @@ class Renderer:
             return self._end(event)
         assert isinstance(event, Part)
         self._tokens += event.token_ids
+        self._likelihoods += event.likelihoods
         deltas: list[Delta] = [Content(event.text)] if self.parser is None else self.parser.feed(event.text)
         if self.has_one_call:
             deltas = _up_to_first_call(deltas)
@@ -67,6 +79,7 @@ class Renderer:
             deltas = _up_to_first_call(deltas)
         index = end.index - len(self._tokens)
         self._tokens += end.token_ids
+        self._likelihoods += end.likelihoods
         called = self.parser is not None and self.parser.calls > 0
         reason = FinishReason.TOOL_CALLS if called and end.reason is FinishReason.STOP else end.reason
         return [*(self._part(delta, index, end.length) for delta in deltas), self._last(reason, index, end.length)]
@@ -100,11 +113,17 @@ class Renderer:
             "prompt_tokens": self.prompt_length,
             "completion_tokens": length,
             "total_tokens": self.prompt_length + length,
+            **({} if self.usage is None else _taken(self.usage())),
         }
 
     def _take_tokens(self) -> dict[str, Any]:
         tokens, self._tokens = self._tokens, []
-        return {"token_ids": tokens}
+        likelihoods, self._likelihoods = self._likelihoods, []
+        if not likelihoods or self.spell is None:
+            return {"token_ids": tokens}
+        spell = self.spell
+        logprobs = [_logprob(spell, *of_token) for of_token in zip(tokens, likelihoods, strict=True)]
+        return {"token_ids": tokens, "logprobs": logprobs}
 
 
 def whole(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -116,10 +135,29 @@ def whole(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     reasoning = "".join(part.get("reasoning_content", "") for part in parts)
     if reasoning:
         answer["reasoning_content"] = reasoning
+    logprobs = [logprob for message in messages for logprob in message.get("logprobs", ())]
+    if logprobs:
+        answer["logprobs"] = logprobs
     calls = [call for part in parts for call in part.get("tool_calls", ())]
     if calls:
         answer["tool_calls"] = calls
     return answer
+
+
+def _taken(usage: Usage) -> dict[str, Any]:
+    timings = {name: round(seconds, 6) for name, seconds in asdict(usage.timings).items()}
+    return {"cached_tokens": usage.cached_tokens, "timings": timings}
+
+
+def _logprob(spell: Spell, token: int, likelihood: Likelihood) -> dict[str, Any]:
+    """A TokenLogprob as plain data."""
+    top = [_spelt(spell, token, logprob) for token, logprob in likelihood.top]
+    return {**_spelt(spell, token, likelihood.logprob), "top": top}
+
+
+def _spelt(spell: Spell, token: int, logprob: float) -> dict[str, Any]:
+    text, spelt = spell(token)
+    return {"token": text, "token_id": token, "logprob": max(logprob, LOWEST_LOGPROB), "bytes": list(spelt)}
 
 
 def _said(delta: Delta) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,16 +14,21 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
+from modelengine.exposition import Exposition
 from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
-from modelengine_api import doors, load_reports, surface
+from modelengine_api import calls, doors, load_reports, observing, surface
 from modelengine_api.backend import ModelCard
-from modelengine_runtime import answers, progress
+from modelengine_api.hosts import Hosts
+from modelengine_api.metrics import Requests
+from modelengine_api.pages import Policy
+from modelengine_runtime import answers, metrics, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
 from modelengine_runtime.sequence import Event
+from modelengine_runtime.settings import VLLM
 
 
 class EngineBackend:
@@ -41,7 +46,11 @@ class EngineBackend:
         renderer, answer = await self._accept(request)
         async with aclosing(answer) as events:
             async for event in events:
-                for line in renderer.lines(event):
+                lines = [*renderer.lines(event)]
+                if renderer.is_done:
+                    # Before it is sent: who has the last line may ask for no more.
+                    calls.closed(orjson.loads(lines[-1]))
+                for line in lines:
                     yield line
                 if renderer.is_done:
                     return
@@ -54,7 +63,9 @@ class EngineBackend:
                 messages += renderer.messages(event)
                 if renderer.is_done:
                     break
-        return answers.whole(messages)
+        whole = answers.whole(messages)
+        calls.answered(whole)
+        return whole
 
     async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
         return await self._encoding_engine(request.model, EMBED).embed(request)
@@ -65,7 +76,6 @@ class EngineBackend:
     async def info(self, model: str | None) -> Mapping[str, Any]:
         engine = self._engine(model)
         facts, counters = engine.model, engine.loop.counters
-        more = engine.details if isinstance(engine, EncodingEngine) else {}
         return {
             "name": self._lifecycle.name,
             "protocol": self._lifecycle.protocol,
@@ -75,7 +85,7 @@ class EngineBackend:
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
-            **more,
+            **engine.details,
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
@@ -95,7 +105,9 @@ class EngineBackend:
             self._lifecycle.name,
             accepted.prompt_length,
             accepted.seed,
+            accepted.usage,
             accepted.parser,
+            engine.model.spell,
             has_one_call=request.parallel_tool_calls is False,
         )
         return renderer, accepted.events
@@ -116,17 +128,35 @@ class EngineBackend:
     def _check_name(self, model: str | None) -> None:
         if model not in (None, self._lifecycle.name):
             raise errors.unknown_name("model", model, [self._lifecycle.name])
+        calls.asked_for(self._lifecycle.name)
 
 
-def create_app(lifecycle: Lifecycle) -> FastAPI:
+def create_app(
+    lifecycle: Lifecycle, pages: Policy = Policy(), exposition: Exposition | None = None, compat: str = VLLM
+) -> FastAPI:
+    """`pages`: which browsers' pages may ask. `exposition` shows the metrics, those of `compat` too; without one nobody
+    can read them."""
+    exposition = exposition or Exposition(metrics.PART)
+    requests = Requests(exposition.registry)
+    exposition.registry.register(metrics.EngineMetrics(lifecycle))
+    if compat == VLLM:
+        exposition.registry.register(metrics.VllmMetrics(lifecycle, requests))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with exposition.served():
+            yield
+
     app = FastAPI(
         title="ModelEngine engine",
         version=modelengine.__version__,
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
         telemetry=surface.NO_TELEMETRY,
     )
     surface.mount(app, EngineBackend(lifecycle))
+    app.add_middleware(Hosts, policy=pages)
     app.include_router(load_reports.route(lambda: _load(lifecycle), lambda: not lifecycle.is_ready))
 
     @app.get("/health")
@@ -144,6 +174,8 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
         """How far the start is: always 200, for it is an answer and no verdict."""
         return doors.answer(progress.report(lifecycle.stage))
 
+    # Last, and so around all of it.
+    app.add_middleware(observing.Observed, tally=requests)
     return app
 
 

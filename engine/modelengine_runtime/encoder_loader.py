@@ -6,7 +6,8 @@ Plain transformers, in the numbers of the checkpoint: the kernels and packed wei
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +136,33 @@ def _loaded(
 def _read(folder: Path, protocol: str, config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """Raises ValueError where the files lack a weight: transformers would make up a random one, and only warn."""
     is_encoder_of_two = config.is_encoder_decoder and protocol == EMBED
-    model, report = (AutoModelForTextEncoding if is_encoder_of_two else CLASSES[protocol]).from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    kind = AutoModelForTextEncoding if is_encoder_of_two else CLASSES[protocol]
+    with _quiet():
+        model, report = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     missing = sorted(name for name in report["missing_keys"] if protocol == RERANK or not name.startswith(UNUSED))
     if missing:
         raise ValueError(f"the weights lack {missing[0]} ({len(missing)} in all); do they belong to this config.json?")
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's table of weights that the checkpoint has for another use: what matters is said here."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _dtype(asked: str, config: Any, device: str) -> torch.dtype:

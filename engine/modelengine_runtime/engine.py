@@ -9,13 +9,14 @@ import asyncio
 import copy
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
-from modelengine_api import chat_checks
+from modelengine_api import calls, chat_checks
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
@@ -23,13 +24,14 @@ from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.sampling import Guide
 from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, End, Event, Failure
+from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Usage
 from modelengine_runtime.text import AnswerText
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request that is queued. `events` ends with an End, or raises the error that ended the request.
+    """A request that is queued. `events` ends with an End, or raises the error that ended the request. `usage` says
+    what it has taken so far.
 
     `parser` knows what the prompt and the tokens of a `resume` say; what comes in `events` it is still to be told.
     """
@@ -37,6 +39,7 @@ class Accepted:
     prompt_length: int
     seed: int
     events: AsyncGenerator[Event]
+    usage: Callable[[], Usage]
     parser: AnswerParser | None = None
 
 
@@ -52,15 +55,28 @@ class Engine:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_tokenizer = copy.deepcopy(model.tokenizer)
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What `info` says besides what it says of every model: what this one can do beside talking."""
+        can = {
+            "tools": self.model.parsers is not None and self.model.parsers.calls is not None,
+            "thinking": prompt.has_switch(self.model.tokenizer),
+        }
+        return {"capabilities": [name for name, is_so in can.items() if is_so]}
+
     async def accept(self, request: ChatRequest) -> Accepted:
         """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
         chat_checks.check(request)
         event_loop = asyncio.get_running_loop()
+        where = _reads_vocabulary(request)
+        if where is not None and self.model.grammars is not None:
+            await self.model.grammars.prepare(where)
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
+        prompt.check_bias(request, self.model.vocabulary)
         seed = request.options.seed
         seed = secrets.randbelow(MAX_SEED) if seed is None else seed
         mailbox: asyncio.Queue[Event] = asyncio.Queue()
@@ -73,6 +89,7 @@ class Engine:
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
             guide=await self._guide(request),
+            request_id=calls.request_id(),
         )
         end = None
         if resumed:
@@ -80,7 +97,7 @@ class Engine:
             end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), parser)
+        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), lambda: sequence.usage, parser)
 
     async def warm_up(self, name: str) -> None:
         """One short answer."""
@@ -115,8 +132,7 @@ class Engine:
     def _grammar(self, request: ChatRequest) -> Grammar:
         shape = request.options.response_format if prompt.has_format(request) else None
         if self.model.grammars is None:
-            where = "tool_choice" if shape is None else "options.response_format"
-            raise errors.InvalidRequest(f"{where}: the tokens of {request.model!r} can't be read for a grammar")
+            raise errors.InvalidRequest(f"{_reads_vocabulary(request)}: this model's tokens can't be read")
         if shape is not None:
             return grammars.of_format(shape)
         calls = None if self.model.parsers is None else self.model.parsers.calls
@@ -145,6 +161,15 @@ class Engine:
                     return
         finally:
             self.loop.abort(sequence)
+
+
+def _reads_vocabulary(request: ChatRequest) -> str | None:
+    """The field of the request for which it has to be known what each token is; None where there is none."""
+    if prompt.has_format(request):
+        return "options.response_format"
+    if prompt.must_follow(request):
+        return "tool_choice"
+    return None if request.options.top_logprobs is None else "options.top_logprobs"
 
 
 def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser | None) -> End | None:

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from modelengine import errors, wire
-from modelengine_api import serving
+from modelengine_api import logs, serving
 from modelengine_runtime import settings as configuration
 from modelengine_runtime import source
 from modelengine_runtime.progress import LOADING_PATH, Progress, Stage
@@ -43,7 +43,7 @@ def main() -> None:
     # At once: a container's first process has no default for it, and would not end before it is killed.
     signal.signal(signal.SIGTERM, _end)
     settings = configuration.from_env(os.environ)
-    serving.configure_logging(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     wanted = source.parse(settings.model_source)
     progress = Progress()
     _serve(progress, settings.listen_host, settings.listen_port)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,8 @@ from modelengine.protocol import ResponseFormat
 from modelengine_runtime.sampling import Guide
 from modelengine_runtime.tool_grammar import JSON_STYLE
 from modelengine_runtime.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 DEADLINE_S = 10.0
 # In a row. More is no number that anybody can read.
@@ -49,18 +51,13 @@ class Grammar:
 class GrammarGuide:
     """Follows one answer through a grammar. The tokens that end an answer may come where the grammar may end."""
 
-    def __init__(self, matcher: LLMatcher, stop_tokens: Iterable[int]) -> None:
+    def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
-        self._stop_tokens = tuple(stop_tokens)
 
     def mask(self) -> bytearray:
         mask = bytearray(self._matcher.compute_bitmask())
         if self._matcher.is_error():
             raise ValueError(f"the grammar can't be followed here: {_said(self._matcher)}")
-        if not self._matcher.is_accepting():
-            # A grammar may name them as its tokens.
-            for token in self._stop_tokens:
-                mask[token // 8] &= ~(1 << token % 8)
         return mask
 
     def accept(self, token: int) -> None:
@@ -72,8 +69,8 @@ class GrammarGuide:
 class JsonGuide(GrammarGuide):
     """One whose answer is JSON. A number comes to an end: no schema can say that, and a small model may go on."""
 
-    def __init__(self, matcher: LLMatcher, stop_tokens: Iterable[int], vocabulary: Vocabulary) -> None:
-        super().__init__(matcher, stop_tokens)
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+        super().__init__(matcher)
         self._vocabulary = vocabulary
         self._is_in_text = False
         self._is_escaped = False
@@ -102,9 +99,8 @@ class JsonGuide(GrammarGuide):
 class Grammars:
     """Of one model. `close` it with the engine."""
 
-    def __init__(self, vocabulary: Vocabulary, stop_tokens: Iterable[int]) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._stop_tokens = sorted(stop_tokens)
         self._limits = LLParserLimits(verbose_errors=False)
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._thread = _deep_thread()
@@ -112,8 +108,19 @@ class Grammars:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    async def prepare(self, where: str) -> None:
+        """Reads the vocabulary, where that is still to be done. Raises InvalidRequest, for the field that needs it,
+        where llguidance can't read this kind of tokenizer."""
+        if self.vocabulary.is_read:
+            return
+        try:
+            await asyncio.wrap_future(self._thread.submit(self.vocabulary.prepare))
+        except Exception as failure:  # Whatever foreign code raises over a foreign file.
+            log.warning("the vocabulary can't be read: %s", failure)
+            raise _refused(where, "this model's tokens can't be read") from failure
+
     async def guide(self, grammar: Grammar) -> Guide:
-        """For one answer.
+        """For one answer, after `prepare`.
 
         Raises InvalidRequest where it is none, or is too much; Busy where others keep the compiler.
         """
@@ -124,10 +131,8 @@ class Grammars:
             if len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(grammar.text)
-        known = [token for token in self._stop_tokens if token < self.vocabulary.prepare().vocab_size]
-        if grammar.is_json:
-            return JsonGuide(matcher.deep_copy(), known, self.vocabulary)
-        return GrammarGuide(matcher.deep_copy(), known)
+        copy = matcher.deep_copy()
+        return JsonGuide(copy, self.vocabulary) if grammar.is_json else GrammarGuide(copy)
 
     async def _in_time(self, grammar: Grammar) -> LLMatcher:
         compiling, where = self._thread.submit(self._compile, grammar), grammar.where

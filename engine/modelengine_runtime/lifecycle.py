@@ -77,6 +77,11 @@ class Lifecycle:
             raise errors.Unavailable(f"{self.name!r} is {self.stage}", retry_after_s=1.0)
         return self._engine
 
+    @property
+    def loaded(self) -> AnyEngine | None:
+        """The engine whatever its stage, for who only looks; None until the model is loaded."""
+        return self._engine
+
     def begin(self, port: int) -> None:
         """Starts loading; `port` is where this server listens. Called on the event loop."""
         self._bringing_up = asyncio.create_task(self._bring_up(port), name="bring-up")

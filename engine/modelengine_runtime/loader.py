@@ -247,14 +247,17 @@ def _grammars(tokenizer: Any, stop_tokens: frozenset[int]) -> Grammars | None:
         backend.no_truncation()
         return str(backend.to_str())
 
-    return Grammars(Vocabulary(describe, stop_tokens), stop_tokens)
+    return Grammars(Vocabulary(describe, stop_tokens))
 
 
 def _marks(tokenizer: Any, template: ResponseTemplate | None) -> frozenset[int]:
     """The special tokens that must stand in the text, because they mark thoughts or calls."""
+    return frozenset(token for token, text in _special(tokenizer).items() if template and template.needs(text))
+
+
+def _special(tokenizer: Any) -> dict[int, str]:
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {token: added_token.content for token, added_token in added.items() if added_token.special}
-    return frozenset(token for token, text in special.items() if template is not None and template.needs(text))
+    return {token: added_token.content for token, added_token in added.items() if added_token.special}
 
 
 def _decoder(tokenizer: Any, marks: frozenset[int]) -> Decode:
@@ -273,7 +276,7 @@ def _decoder(tokenizer: Any, marks: frozenset[int]) -> Decode:
 
     if not marks:
         return lambda tokens: write(tokens, True)
-    dropped = frozenset(tokenizer.all_special_ids) - marks
+    dropped = frozenset(_special(tokenizer)) - marks
     return lambda tokens: write([token for token in tokens if token not in dropped], False)
 
 

@@ -45,9 +45,23 @@ class Counters:
     failed: int = 0
 
 
+@dataclass(slots=True)
+class Work:
+    """What the steps came to, since the start. A step that failed and was run again request by request is several.
+
+    `tokens` are those that went through the model, without guesses; `generated` those that came out of it.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    generated: int = 0
+
+
 class StepLoop:
     def __init__(self, scheduler: Scheduler, runner: Runner, clock: Callable[[], float] = time.perf_counter) -> None:
         self.counters = Counters()
+        self.work = Work()
         self._scheduler = scheduler
         self._runner = runner
         self._pace = Pace(scheduler.limits.step_tokens)
@@ -143,8 +157,12 @@ class StepLoop:
     def _timed_step(self, chunks: Sequence[Chunk]) -> list[Sequence[int]]:
         began = self._clock()
         tokens = self._runner.step(chunks)
+        took_s = self._clock() - began
         sizes = [len(chunk.token_ids) for chunk in chunks]
-        self._pace.took(sizes.count(1), sum(size for size in sizes if size > 1), self._clock() - began)
+        self._pace.took(sizes.count(1), sum(size for size in sizes if size > 1), took_s)
+        self.work.steps += 1
+        self.work.seconds += took_s
+        self.work.tokens += sum(sizes)
         return tokens
 
     def _deliver(self, chunks: Sequence[Chunk], results: Sequence[Sequence[int] | Exception]) -> None:
@@ -165,6 +183,7 @@ class StepLoop:
                     break
 
     def _accept(self, sequence: ChatSequence, token: int) -> None:
+        self.work.generated += 1
         try:
             events = sequence.accept(token)
         except Exception as failure:
@@ -177,7 +196,9 @@ class StepLoop:
             sequence.deliver(event)
 
     def _fail_request(self, sequence: ChatSequence, failure: Exception) -> None:
-        log.error("request %d failed", sequence.id, exc_info=failure)
+        # The step thread answers nobody's request, so nothing but this tells whose line it is.
+        whose = {"request_id": sequence.request_id} if sequence.request_id else {}
+        log.error("request %d failed", sequence.id, exc_info=failure, extra=whose)
         self._fail(sequence, errors.RequestFailed(f"the engine failed on this request: {failure}"))
 
     def _fail(self, sequence: ChatSequence, error: errors.ModelEngineError) -> None:

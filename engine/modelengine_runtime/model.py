@@ -44,9 +44,9 @@ class Parsers(Protocol):
 class LoadedModel:
     """`decode` writes tokens as text, without the special ones that mean nothing to `parsers`, which is None where
     nobody knows how the model marks thoughts and calls. `grammars` is None where nobody can read its tokenizer.
-    `stop_tokens` end an answer; `generation_defaults` is what the
-    checkpoint recommends for sampling. `vocabulary` is the number of its tokens, None where that is not known.
-    `has_prefix_cache`: the runner reads a sequence's cache through its block table, so that sequences may share."""
+    `stop_tokens` end an answer; `generation_defaults` is what the checkpoint recommends for sampling. `vocabulary` is
+    the number of its tokens, None where that is not known. `has_prefix_cache`: the runner reads a sequence's cache
+    through its block table, so that sequences may share."""
 
     runner: Runner
     tokenizer: Tokenizer
@@ -63,3 +63,10 @@ class LoadedModel:
     has_prefix_cache: bool = False
     parsers: Parsers | None = None
     grammars: Grammars | None = None
+
+    def spell(self, token: int) -> tuple[str, bytes]:
+        """The token's text and its bytes. The first to be asked for may take seconds."""
+        if self.grammars is not None:
+            return self.grammars.vocabulary.spell(token)
+        text = self.decode([token])
+        return text, text.encode()

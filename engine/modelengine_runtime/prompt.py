@@ -24,8 +24,8 @@ def encode(tokenizer: Any, request: ChatRequest) -> list[int]:
     Raises InvalidRequest where the model's template refuses the messages (an order of roles that it does not know).
     """
     think = thinking(request)
-    has_switch = SWITCH in str(getattr(tokenizer, "chat_template", ""))
-    if think and not has_switch:
+    is_switched = has_switch(tokenizer)
+    if think and not is_switched:
         raise errors.InvalidRequest(f"options.think: {request.model!r} has no switch for thinking")
     try:
         tokens: Sequence[int] = tokenizer.apply_chat_template(
@@ -34,13 +34,18 @@ def encode(tokenizer: Any, request: ChatRequest) -> list[int]:
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
-            **({} if think is None or not has_switch else {SWITCH: think}),
+            **({} if think is None or not is_switched else {SWITCH: think}),
         )
     except (TemplateError, TypeError, KeyError, ValueError) as refused:
         raise errors.InvalidRequest(f"messages: the model's chat template refuses them: {refused}") from refused
     if not tokens:
         raise errors.InvalidRequest("messages: the model's chat template makes nothing of them")
     return list(tokens)
+
+
+def has_switch(tokenizer: Any) -> bool:
+    """Whether the model can be asked to think, or not to."""
+    return SWITCH in str(getattr(tokenizer, "chat_template", ""))
 
 
 def offered(request: ChatRequest) -> Sequence[Mapping[str, Any]]:
@@ -96,6 +101,16 @@ def resumed_tokens(request: ChatRequest, limit: int, vocabulary: int | None) -> 
                 f"resume.token_ids[{i}]: must be less than {vocabulary}, the model's vocabulary, got {token}"
             )
     return token_ids
+
+
+def check_bias(request: ChatRequest, vocabulary: int | None) -> None:
+    """Raises InvalidRequest where a score is to be changed of a token that this model does not have."""
+    for token in request.options.logit_bias or {}:
+        if vocabulary is not None and token >= vocabulary:
+            raise errors.InvalidRequest(
+                f"options.logit_bias.{token}: must be a token below {vocabulary}, the model's vocabulary",
+                details=[{"loc": f"options.logit_bias.{token}"}],
+            )
 
 
 def answer_limit(request: ChatRequest, prompt_length: int, context_length: int) -> int:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -31,8 +32,9 @@ class Asking:
 def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
     """The next token of each, from its row of `scores` `[asking, vocabulary]` float32, which may change.
 
-    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p. Raises
-    FloatingPointError when a row's scores are not numbers, ValueError where a guide allows nothing.
+    The order of the cuts is that of transformers: penalties, temperature, top-k, top-p, min-p; what is added to scores
+    is added after the penalties. Raises FloatingPointError when a row's scores are not numbers, ValueError where a
+    guide allows nothing.
     """
     logprobs: dict[int, torch.Tensor] = {}
     for i, each in enumerate(asking):
@@ -40,6 +42,8 @@ def sample(scores: torch.Tensor, asking: Sequence[Asking]) -> list[int]:
             logprobs[i] = torch.log_softmax(scores[i], dim=0)
         if each.sampling.has_penalties:
             penalize(scores[i], each.sampling, each.prompt, each.output)
+        if each.sampling.logit_bias:
+            favour(scores[i], each.sampling.logit_bias)
         if each.guide is not None:
             forbid(scores[i], each.guide.mask())
     tokens = _sample_here(scores, asking) if scores.device.type == "cpu" else _sample_there(scores, asking)
@@ -64,16 +68,30 @@ def penalize(scores: torch.Tensor, sampling: Sampling, prompt: Sequence[int], ou
         scores[repeated] -= sampling.presence_penalty + sampling.frequency_penalty * times
 
 
+def favour(scores: torch.Tensor, bias: Sequence[tuple[int, float]]) -> None:
+    """Adds to the scores `[vocabulary]` of these tokens, each of which stands there once."""
+    tokens, added = zip(*bias, strict=True)
+    scores[torch.tensor(tokens, device=scores.device)] += torch.tensor(added, dtype=scores.dtype, device=scores.device)
+
+
 def forbid(scores: torch.Tensor, mask: bytearray) -> None:
     """Leaves of the scores `[vocabulary]` those whose bits are set in the mask (`Guide.mask`)."""
-    words = torch.frombuffer(mask, dtype=torch.uint8).to(scores.device)
-    bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=scores.device)) & 1
-    allowed = bits.flatten()[: len(scores)].bool()
-    if not allowed.any():
+    if mask.count(0) == len(mask):
         raise ValueError("nothing may come next in this answer")
+    penalties = _penalties(scores.device)
+    words = torch.frombuffer(mask, dtype=torch.uint8).to(scores.device)
+    added = torch.index_select(penalties, 0, words.int()).flatten()[: len(scores)]
+    scores[: len(added)] += added
     # Tokens that the mask does not know may not come.
-    scores[: len(allowed)].masked_fill_(~allowed, float("-inf"))
-    scores[len(allowed) :] = float("-inf")
+    scores[len(added) :] = float("-inf")
+
+
+@cache
+def _penalties(device: torch.device) -> torch.Tensor:
+    """For each byte of a mask, what is added to the scores of its eight tokens. A large vocabulary is looked up and
+    added to in a tenth of the time that it takes to shift bits and to fill."""
+    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    return torch.where(bits == 1, 0.0, float("-inf")).to(device)
 
 
 def _likelihood(logprobs: torch.Tensor, token: int, sampling: Sampling) -> Likelihood:

@@ -42,6 +42,7 @@ class Likelihood:
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """`temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing; penalties 1, 0, 0 change nothing.
+    `logit_bias` has tokens and what is added to their scores.
     `top_logprobs` is how many alternatives a Likelihood has; None asks for no Likelihood."""
 
     temperature: float = 0.0
@@ -52,6 +53,7 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
 
     @property
@@ -87,6 +89,8 @@ def resolve(options: ChatOptions, recommended: Mapping[str, Any], seed: int) -> 
         presence_penalty=pick("presence_penalty", 0.0),
         frequency_penalty=pick("frequency_penalty", 0.0),
         seed=seed if options.seed is None else options.seed,
+        logit_bias=tuple(sorted((options.logit_bias or {}).items())),
+        top_logprobs=options.top_logprobs,
     )
 
 

@@ -256,7 +256,7 @@ class Scheduler:
         sequence.blocks = [*matched, *self.pool.allocate(blocks_for(sequence.length) - len(matched))]
         sequence.computed = len(matched) * BLOCK_TOKENS
         sequence.node = self.pool.node(matched[-1]) if matched else sequence.salt
-        sequence.move(Status.RUNNING)
+        sequence.begin(cached=sequence.computed)
         self.running.append(sequence)
         self._prompt_tokens += sequence.length
 

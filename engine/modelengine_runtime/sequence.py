@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from modelengine.errors import ModelEngineError
-from modelengine.protocol import FinishReason
+from modelengine.protocol import FinishReason, Timings
 from modelengine_runtime.sampling import Guide, Likelihood, Sampling
 from modelengine_runtime.speculation import Lookup
 from modelengine_runtime.text import AnswerText
@@ -67,12 +68,20 @@ class Failure:
 Event = Part | End | Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took so far: `cached_tokens` of the prompt were known when it was first admitted."""
+
+    cached_tokens: int
+    timings: Timings
+
+
 @dataclass(slots=True, eq=False)
 class ChatSequence:
     """`limit` is how many tokens the answer may have; `deliver` is called in the step thread, with each event.
 
     `blocks` is its block table: the places in the KV cache of the tokens 0-15, 16-31, and so on. `salt` is whose
-    prefixes it may share. `guide`, where there is one, says what may come next.
+    prefixes it may share. `guide`, where there is one, says what may come next. `request_id` is for the log.
     """
 
     id: int
@@ -84,6 +93,7 @@ class ChatSequence:
     deliver: Callable[[Event], None]
     salt: str = ""
     guide: Guide | None = None
+    request_id: str = ""
     status: Status = Status.WAITING
     output: list[int] = field(default_factory=list)
     # By the place of the token in the answer, until it is delivered. Whoever computes a token again says the same.
@@ -97,7 +107,17 @@ class ChatSequence:
     # The text of the tokens that it is resumed with.
     resumed_text: str = ""
     lookup: Lookup = field(default_factory=Lookup)
+    clock: Callable[[], float] = time.perf_counter
+    cached_tokens: int = 0
     _sent: int = 0
+    # By the clock: when it came, was first admitted, had its first token, and ended.
+    _came_at: float = 0.0
+    _began_at: float | None = None
+    _spoke_at: float | None = None
+    _ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._came_at = self.clock()
 
     @property
     def length(self) -> int:
@@ -120,6 +140,22 @@ class ChatSequence:
         assert to in TRANSITIONS[self.status], f"{self.status} -> {to}"
         self.status = to
 
+    @property
+    def usage(self) -> Usage:
+        """May be asked for by another thread, and before the end."""
+        ended = self.clock() if self._ended_at is None else self._ended_at
+        began = ended if self._began_at is None else self._began_at
+        spoke = ended if self._spoke_at is None else self._spoke_at
+        timings = Timings(queued_s=began - self._came_at, prompt_s=spoke - began, answer_s=ended - spoke)
+        return Usage(self.cached_tokens, timings)
+
+    def begin(self, cached: int) -> None:
+        """It is admitted, and so many of its tokens are known already. Only the first time counts."""
+        self.move(Status.RUNNING)
+        if self._began_at is None:
+            self._began_at = self.clock()
+            self.cached_tokens = min(cached, len(self.prompt))
+
     def tokens(self, start: int, count: int) -> Sequence[int]:
         """Tokens start..start+count of prompt and output together."""
         begin, end = start - len(self.prompt), start - len(self.prompt) + count
@@ -140,6 +176,8 @@ class ChatSequence:
 
         The end-of-turn token is not part of the answer, and not counted.
         """
+        if self._spoke_at is None:
+            self._spoke_at = self.clock()
         text, reason = self._take(token)
         # Text that the end of the turn sets free comes without tokens, which follow with the End: else whoever has it
         # could not tell it from text after which more is to come, and would get it again when he resumes.
@@ -182,6 +220,7 @@ class ChatSequence:
 
     def _end(self, reason: FinishReason) -> End:
         self.move(Status.FINISHED)
+        self._ended_at = self.clock()
         length = len(self.output)
         return End(reason, self._sent, tuple(self.output[self._sent :]), length, self._likelihoods(length))
 

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 from modelengine import addresses, errors, flows
 from modelengine import env as read
+from modelengine.env import LogFormat, MetricsPort
 from modelengine.flows import HOST_VARIABLE
 from modelengine.protocol import CHAT, PROTOCOLS
+from modelengine_api import pages
+from modelengine_api.pages import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4")
+# Whose names metrics have beside ours.
+VLLM = "vllm"
+METRICS_COMPAT = (VLLM, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class Settings:
     """`nameserver` empty: the engine registers nowhere.
 
     `max_context` 0 is what the model was made for, `threads` 0 what suits its size and the machine. Guessed tokens
-    fill a step up to `draft_rows`.
+    fill a step up to `draft_rows`. `metrics_port` None: no metrics are served, as several engines may share a machine.
     """
 
     model_source: str
@@ -39,6 +45,10 @@ class Settings:
     draft_rows: int
     grace_s: float
     log_level: str
+    log_format: LogFormat
+    metrics_port: MetricsPort | None
+    metrics_compat: str
+    pages: Policy
 
 
 def from_env(env: Mapping[str, str]) -> Settings:
@@ -62,6 +72,10 @@ def from_env(env: Mapping[str, str]) -> Settings:
         draft_rows=read.integer(env, "MODELENGINE_DRAFT_ROWS", 6, at_least=0, at_most=64),
         grace_s=read.number(env, "MODELENGINE_GRACE_S", 30.0, at_least=0, at_most=86_400),
         log_level=read.log_level(env),
+        log_format=read.log_format(env),
+        metrics_port=read.metrics_port(env),
+        metrics_compat=read.choice(env, "MODELENGINE_METRICS_COMPAT", VLLM, METRICS_COMPAT),
+        pages=pages.policy(env, listen_host),
     )
 
 

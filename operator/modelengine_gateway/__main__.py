@@ -6,7 +6,8 @@ import gc
 import os
 
 from modelengine import announce
-from modelengine_api import serving
+from modelengine_api import logs, serving
+from modelengine_api.connections import Bounds
 from modelengine_gateway import app, settings
 
 COLLECT_EVERY = (20_000, 50, 100)
@@ -14,7 +15,7 @@ COLLECT_EVERY = (20_000, 50, 100)
 
 def main() -> None:
     chosen = settings.from_env(os.environ)
-    serving.configure_logging(chosen.log_level)
+    logs.configure(chosen.log_level, chosen.log_format)
     if chosen.registry is settings.RegistryKind.CONFIG_MAPS:
         from modelengine_gateway import cluster
 
@@ -32,6 +33,7 @@ def main() -> None:
         on_listening=lambda port: print(announce.name_server_runs(port, door.directory.kind), flush=True),
         on_stop=door.directory.close,
         grace_s=chosen.grace_s,
+        bounds=Bounds(connections=chosen.max_connections),
     )
     print(announce.NAME_SERVER_GONE, flush=True)
 

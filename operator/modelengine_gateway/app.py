@@ -7,17 +7,23 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors
+from modelengine.exposition import Exposition
 from modelengine.registry import Registry
-from modelengine_api import doors, openapi, surface
-from modelengine_gateway import loops, nameserver
+from modelengine_api import doors, observing, openapi, surface
+from modelengine_api.hosts import Hosts
+from modelengine_api.metrics import Requests
+from modelengine_api.ollama.routes import is_running
+from modelengine_gateway import access, keys, loops, metrics, nameserver, page
 from modelengine_gateway.configmaps import ConfigMaps
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.dispatch import Dispatch, Waiting
+from modelengine_gateway.keyfile import KeyFile
 from modelengine_gateway.leases import Leases
 from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import Outliers
@@ -31,25 +37,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FrontDoor:
-    """The app, and the directory that must be closed before the app stops."""
+    """The app, the directory that must be closed before the app stops, and where its metrics are."""
 
     app: FastAPI
     directory: Directory
+    exposition: Exposition
 
 
 def create(settings: Settings) -> FrontDoor:
     upstream = Upstream()
     directory = _directory(settings, upstream)
+    key_file = _key_file(settings)
     loads, outliers = Loads(), Outliers()
     waiting = Waiting(settings.queue_length, settings.queue_s)
     dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
     reports = LoadReports(directory, upstream, loads, outliers.forget)
     keeping: list[asyncio.Task[None]] = []
+    exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
+    requests = Requests(exposition.registry)
+    measured = metrics.FrontDoorMetrics(directory, requests)
+    exposition.registry.register(measured)
+    exposition.looks.append(measured.look)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with upstream:
+        async with upstream, exposition.served():
             keeping.append(asyncio.create_task(_keep(directory)))
+            if key_file is not None:
+                keeping.append(asyncio.create_task(key_file.keep()))
             keeping.append(asyncio.create_task(reports.keep()))
             yield
             for task in keeping:
@@ -61,9 +76,13 @@ def create(settings: Settings) -> FrontDoor:
         version=modelengine.__version__,
         lifespan=lifespan,
         telemetry=surface.NO_TELEMETRY,
-        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory)],
+        routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
-    surface.mount(app, Relay(directory, dispatch, _deadlines(settings)))
+    relay = Relay(directory, dispatch, _deadlines(settings))
+    surface.mount(app, relay if key_file is None else access.Guarded(relay))
+    if key_file is not None:
+        app.add_middleware(access.Door, file=key_file)
+    app.add_middleware(Hosts, policy=settings.pages)
     app.add_middleware(loops.NoLoops)
     app.include_router(nameserver.routes(directory))
 
@@ -83,7 +102,16 @@ def create(settings: Settings) -> FrontDoor:
             raise errors.Unavailable(reason)
         return doors.answer("ready")
 
-    return FrontDoor(app, directory)
+    # Last, and so around all of it.
+    app.add_middleware(observing.Observed, tally=requests)
+    return FrontDoor(app, directory, exposition)
+
+
+def _key_file(settings: Settings) -> KeyFile | None:
+    if not settings.api_keys:
+        return None
+    own = [keys.entry("own", {"key": settings.own_key, "scopes": list(keys.Scope)})] if settings.own_key else []
+    return KeyFile(Path(settings.api_keys), own)
 
 
 def _directory(settings: Settings, upstream: Upstream) -> Directory:

@@ -130,6 +130,7 @@ class ConfigMaps(Directory):
         entry = self._catalog.entry(name)
         for service in entry.services if entry else ():
             if service.info == info and service not in self._ejected:
+                self.ejections += 1
                 self._ejected[service] = asyncio.create_task(self._until_ready(service))
         self._relist([name], "unlisted, it does not answer")
 

@@ -46,6 +46,8 @@ class Directory(abc.ABC):
         self._probes: dict[ServerInfo, asyncio.Task[bool]] = {}
         self._reports: set[asyncio.Task[bool]] = set()
         self._is_closed = False
+        # How often a replica was taken off the list because it did not answer.
+        self.ejections = 0
 
     @property
     @abc.abstractmethod
@@ -123,13 +125,15 @@ class Directory(abc.ABC):
         await asyncio.wait([probe])
         return probe.result()
 
-    async def wait(self, protocol: str | None, name: str, timeout_s: float) -> list[ServerInfo]:
-        """The replicas of the name as soon as there are any, of every protocol where None is given. Raises
-        WaitTimeout."""
+    async def wait(
+        self, protocol: str | None, name: str, timeout_s: float, *, is_hidden: bool = False
+    ) -> list[ServerInfo]:
+        """The replicas of the name as soon as there are any, of every protocol where None is given; never, for whom
+        they are hidden. Raises WaitTimeout."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self._watching(protocol, name) as watcher:
-                    while not (services := self._serving(protocol, name)):
+                    while is_hidden or not (services := self._serving(protocol, name)):
                         await self._next_change(watcher)
                     return services
         except TimeoutError:

@@ -16,6 +16,7 @@ from typing import Self
 
 from modelengine import errors
 from modelengine.protocol import EngineMethod, ServerInfo
+from modelengine_api import calls
 from modelengine_gateway import balance
 from modelengine_gateway.budget import RetryBudget
 from modelengine_gateway.directory import Directory
@@ -87,6 +88,7 @@ class Dispatch:
 
     async def open(self, call: Call) -> Relayed:
         """The begun answer of a replica. Raises what the last one said, or that there is none."""
+        calls.asked_for(call.model)
         refusal: errors.ModelEngineError = errors.Busy(f"too many wait for {call.model!r}", retry_after_s=COME_AGAIN_S)
         # Who comes later stands behind those who wait.
         if call.name not in self._lines:
@@ -151,11 +153,14 @@ class Dispatch:
                     answer = await self._upstream.open(at, f"/engine/{call.method}", call.body, call.deadlines)
                 except errors.ConnectionFailed as dead:
                     refusals[at] = dead
+                    calls.retried(dead.code)
                     self._directory.unreachable(at)
                 except errors.Busy as full:
                     refusals[at] = full
+                    calls.retried(full.code)
                 except errors.Unavailable as refused:
                     refusals[at] = refused
+                    calls.retried(refused.code)
                     self.failed(at)
                 except errors.ModelEngineError as failure:
                     if failure.status >= 500:

@@ -78,6 +78,7 @@ class Leases(Directory):
     def unlist(self, info: ServerInfo) -> None:
         """It comes again by itself if it lives: its next renewal enters it anew."""
         if self._registry.deregister(info):
+            self.ejections += 1
             self._announce("unlisted, it does not answer", [info])
 
     async def _arrives(self, info: ServerInfo) -> bool:

@@ -20,6 +20,7 @@ from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, openapi, streaming
 from modelengine_api.native import Methods
+from modelengine_gateway import access, keys
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.leases import Leases
 
@@ -28,6 +29,8 @@ MAX_WAIT_S = 60.0
 RENEWALS_PER_LEASE = 3
 LOOK_UPS = {NameServerMethod.GET_SERVICES, NameServerMethod.GET_SERVICE_NAMES}
 REGISTRATIONS = {NameServerMethod.REGISTER, NameServerMethod.DEREGISTER}
+# A name that no engine can have.
+NOBODY = ""
 NOT_BY_REGISTERING = "names come from ModelEngine objects here: apply one with kubectl, it is listed once it is ready"
 
 Listing = Mapping[str, Sequence[Any]]
@@ -134,23 +137,28 @@ class NameServer:
 
     async def wait(self, request: Request) -> Response:
         query = await _wait_query.read(request)
-        waiting = self._directory.wait(query.protocol, query.name, query.timeout_s)
-        return doors.answer(_listing(await streaming.until_disconnected(request, waiting)))
+        is_hidden = not access.sees(query.name)
+        waiting = self._directory.wait(query.protocol, query.name, query.timeout_s, is_hidden=is_hidden)
+        services = await streaming.until_disconnected(request, waiting)
+        return doors.answer(_listing(access.shown(services, request.scope)))
 
     async def watch(self, request: Request) -> Response:
         query = await _watch_query.read(request)
-        return streaming.LineStream(self._snapshots(query))
+        return streaming.LineStream(self._snapshots(query, request.scope))
 
-    async def _snapshots(self, query: WatchQuery) -> AsyncIterator[bytes]:
-        async for services in self._directory.watch(query.protocol, query.name):
-            msg = {"revision": self._directory.revision, **_listing(services)}
+    async def _snapshots(self, query: WatchQuery, scope: Scope) -> AsyncIterator[bytes]:
+        # What does not exist for the caller must not show itself by its changes either.
+        name = query.name if query.name is None or access.sees(query.name) else NOBODY
+        async for services in self._directory.watch(query.protocol, name):
+            msg = {"revision": self._directory.revision, **_listing(access.shown(services, scope))}
             yield orjson.dumps({"state": "ok", "msg": msg}) + b"\n"
 
     async def support_methods(self, request: Request) -> Response:
         return doors.answer({"support_methods": sorted(_offered(self._directory))})
 
     async def info(self, request: Request) -> Response:
-        listed = self._directory.all()
+        listed = [info for info in self._directory.all() if access.sees(info.name)]
+        details = self._directory.details() if access.may(keys.Scope.NAMES) else {}
         return doors.answer(
             {
                 "name": "ModelEngine name server",
@@ -160,7 +168,7 @@ class NameServer:
                 "uptime_s": round(time.monotonic() - self._started, 3),
                 "names": len({(info.protocol, info.name) for info in listed}),
                 "services": len(listed),
-                **self._directory.details(),
+                **details,
             }
         )
 
@@ -172,7 +180,10 @@ class Registrations:
         self._leases = leases
 
     async def register(self, request: Request) -> Response:
-        await self._leases.register(await _service.read(request))
+        info = await _service.read(request)
+        if not access.sees(info.name):
+            raise errors.Forbidden(f"this key may not register {info.name!r}; its `models` allow other names")
+        await self._leases.register(info)
         lease_s = self._leases.lease_s
         return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
 
@@ -187,10 +198,12 @@ async def _not_by_registering(request: Request) -> Response:
 class LookUp(Generic[Query]):
     """One look-up as an ASGI app: clients look up before every chat, so no part of the framework stands before it.
 
-    Answers are kept rendered until the membership changes.
+    Answers are kept rendered until the membership changes, where all hear the same.
     """
 
-    def __init__(self, directory: Directory, query: bodies.Reader[Query], find: Callable[[Query], Listing]) -> None:
+    def __init__(
+        self, directory: Directory, query: bodies.Reader[Query], find: Callable[[Query, Scope], Listing]
+    ) -> None:
         self._directory = directory
         self._query = query
         self._find = find
@@ -198,23 +211,28 @@ class LookUp(Generic[Query]):
         self._rendered_at = -1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = self._answer(self._query.parse(await _whole_body(receive)))
+        query = self._query.parse(await _whole_body(receive))
+        body = self._answer(query, scope) if access.caller() is None else _ok(self._find(query, scope))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _answer(self, query: Query) -> bytes:
+    def _answer(self, query: Query, scope: Scope) -> bytes:
         if self._rendered_at != self._directory.revision:
             self._rendered.clear()
             self._rendered_at = self._directory.revision
         body = self._rendered.get(query)
         if body is None:
-            found = self._find(query)
-            body = orjson.dumps({"state": "ok", "msg": found})
+            found = self._find(query, scope)
+            body = _ok(found)
             # What is unknown is not kept: anybody may ask for any number of names.
             if any(found.values()):
                 self._rendered[query] = body
         return body
+
+
+def _ok(found: Listing) -> bytes:
+    return orjson.dumps({"state": "ok", "msg": found})
 
 
 async def _whole_body(receive: Receive) -> bytes:
@@ -230,10 +248,15 @@ async def _whole_body(receive: Receive) -> bytes:
 
 def look_ups(directory: Directory) -> list[BaseRoute]:
     """The two look-ups, for the front of the app's route table."""
-    services = LookUp(
-        directory, _services_query, lambda query: _listing(directory.services(query.protocol, query.name))
-    )
-    names = LookUp(directory, _names_query, lambda query: {"service_names": directory.names(query.protocol)})
+
+    def services_of(query: ServicesQuery, scope: Scope) -> Listing:
+        return _listing(access.shown(directory.services(query.protocol, query.name), scope))
+
+    def names_of(query: NamesQuery, scope: Scope) -> Listing:
+        return {"service_names": [name for name in directory.names(query.protocol) if access.sees(name)]}
+
+    services = LookUp(directory, _services_query, services_of)
+    names = LookUp(directory, _names_query, names_of)
     return [
         _plain(NameServerMethod.GET_SERVICES, services),
         _plain(NameServerMethod.GET_SERVICE_NAMES, names),

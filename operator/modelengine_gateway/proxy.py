@@ -23,6 +23,7 @@ from modelengine.protocol import (
     RerankRequest,
     to_json,
 )
+from modelengine_api import calls
 from modelengine_api.backend import ModelCard
 from modelengine_gateway import affinity
 from modelengine_gateway.directory import Directory
@@ -68,9 +69,12 @@ class Relay:
                 self._dispatch.broke_off(relayed.at)
                 raise failure
             self._dispatch.succeeded(relayed.at)
+            calls.closed(orjson.loads(last.rpartition(b"\n")[2]))
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        return dict(await self._call(self._chat_call(request)))
+        msg = dict(await self._call(self._chat_call(request)))
+        calls.answered(msg)
+        return msg
 
     def _chat_call(self, request: ChatRequest) -> Call:
         return self._call_for(CHAT, request, affinity.key(request))

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelengine import env
+from modelengine.env import LogFormat, MetricsPort
 from modelengine.protocol import DEFAULT_PORT
+from modelengine_api import pages
+from modelengine_api.pages import Policy
 
 MAX_LEASE_S = 10.0
 MAX_DEADLINE_S = 86_400.0
@@ -38,17 +41,27 @@ class Settings:
     queue_length: int = 256
     queue_s: float = 5.0
     log_level: str = "INFO"
+    max_connections: int = 10_000
+    # A file with API keys, or a folder with one for each (`keys.py`); empty: nobody needs any.
+    api_keys: str = ""
+    # Which browsers' pages may ask, and the names that this server is called by.
+    pages: Policy = Policy(is_loopback=True)
+    # Of whoever started this process, as `modelengine up` does: `sha256:` and its digest. Opens everything.
+    own_key: str = ""
     registry: RegistryKind = RegistryKind.MEMORY
     # Of ConfigMaps: the namespaces that are read, all when empty, and the one whose names go first.
     namespaces: tuple[str, ...] = ()
     own_namespace: str = ""
+    log_format: LogFormat = LogFormat.TEXT
+    metrics_port: MetricsPort | None = None
 
 
 def from_env(variables: Mapping[str, str]) -> Settings:
     """Raises InvalidRequest that names the variable and what is allowed."""
     default = Settings()
+    listen_host = env.text(variables, "MODELENGINE_LISTEN_HOST", default.listen_host)
     return Settings(
-        listen_host=env.text(variables, "MODELENGINE_LISTEN_HOST", default.listen_host),
+        listen_host=listen_host,
         listen_port=env.integer(variables, "MODELENGINE_LISTEN_PORT", DEFAULT_PORT, at_least=0, at_most=65535),
         lease_s=env.number(variables, "MODELENGINE_LEASE_S", default.lease_s, at_least=0.3, at_most=MAX_LEASE_S),
         grace_s=env.number(variables, "MODELENGINE_GRACE_S", default.grace_s, at_least=0, at_most=3600),
@@ -60,9 +73,17 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         ),
         queue_s=env.number(variables, "MODELENGINE_QUEUE_S", default.queue_s, at_least=0, at_most=3600),
         log_level=env.log_level(variables),
+        max_connections=env.integer(
+            variables, "MODELENGINE_MAX_CONNECTIONS", default.max_connections, at_least=1, at_most=1_000_000
+        ),
+        api_keys=env.text(variables, "MODELENGINE_API_KEYS", ""),
+        pages=pages.policy(variables, listen_host),
+        own_key=env.text(variables, "MODELENGINE_OWN_KEY", ""),
         registry=RegistryKind(env.choice(variables, "MODELENGINE_REGISTRY", default.registry, tuple(RegistryKind))),
         namespaces=env.namespaces(variables, "MODELENGINE_NAMESPACES"),
         own_namespace=env.text(variables, "MODELENGINE_NAMESPACE", ""),
+        log_format=env.log_format(variables),
+        metrics_port=env.metrics_port(variables, env.DEFAULT_METRICS_PORT),
     )
 
 

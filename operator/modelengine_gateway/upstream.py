@@ -10,6 +10,7 @@ from typing import Self
 
 from modelengine import errors, wire
 from modelengine.protocol import ServerInfo, host_in_url
+from modelengine_api import calls
 from modelengine_gateway import loops
 from modelengine_gateway.connection import Connection, Overdue
 
@@ -169,9 +170,11 @@ class Upstream:
 
 
 def _request(at: ServerInfo, verb: str, path: str, body: bytes = b"") -> bytes:
+    # An id and a trace, as they were found sane.
+    about = "".join(f"{name}: {value}\r\n" for name, value in calls.headers().items())
     return (
         f"{verb} {path} HTTP/1.1\r\nhost: {host_in_url(at.host)}:{at.port}\r\ncontent-type: application/json\r\n"
-        f"{loops.MARK}: 1\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"{loops.MARK}: 1\r\n{about}content-length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

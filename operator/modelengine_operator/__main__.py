@@ -13,12 +13,14 @@ import kopf
 from pythonjsonlogger.json import JsonFormatter
 
 from modelengine import errors, kinds
+from modelengine.env import LogFormat
+from modelengine.exposition import Exposition
 from modelengine_kube import connect, resources
 from modelengine_kube.api import KubeApi, Object
 from modelengine_kube.errors import KubeError
 from modelengine_kube.reflector import Reflector
 from modelengine_kube.resources import Resource
-from modelengine_operator import handlers, settings
+from modelengine_operator import handlers, metrics, settings
 from modelengine_operator.asking import Asking
 from modelengine_operator.cluster import Cluster
 from modelengine_operator.leadership import Leadership
@@ -36,17 +38,20 @@ RELEASE_S = 3.0
 def main() -> int:
     try:
         chosen = settings.from_env(os.environ)
-        configure_logging(chosen.log_level)
+        configure_logging(chosen.log_level, chosen.log_format)
         asyncio.run(run(chosen))
-    except (errors.InvalidRequest, KubeError) as failure:
+    except (errors.ModelEngineError, KubeError) as failure:
         print(f"error: {failure.message}", file=sys.stderr)
         return 1
     return 0
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, form: LogFormat) -> None:
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{"))
+    if form is LogFormat.JSON:
+        handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     # These tell of each event, and of each probe.
     for library in ("kopf", "aiohttp.access"):
@@ -58,6 +63,7 @@ def configure_logging(level: str) -> None:
 
 async def run(chosen: Settings) -> None:
     """Until SIGTERM. kopf handles the signals; with its end everything ends."""
+    exposition = Exposition(metrics.PART, "0.0.0.0", chosen.metrics_port)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(await connect.client())
         api = KubeApi(client, kinds.MANAGER)
@@ -71,7 +77,12 @@ async def run(chosen: Settings) -> None:
                     reflector.learn(obj)
 
         transitions = Transitions(chosen.identity, time.monotonic)
-        reconciler = Reconciler(chosen, Cluster(api, leadership), leadership, asking, transitions, learn)
+        cluster = Cluster(api, leadership)
+        reconciler = Reconciler(chosen, cluster, leadership, asking, transitions, learn)
+        measured = metrics.OperatorMetrics(reconciler, cluster, leadership)
+        exposition.registry.register(measured)
+        exposition.looks.append(measured.look)
+        await stack.enter_async_context(exposition.served())
         reflectors |= follow(api, reconciler.world, chosen.namespaces)
         relisting = Relisting(api, reconciler.world.modelengines, chosen.namespaces)
         running = [

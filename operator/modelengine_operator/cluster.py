@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ class Cluster:
     def __init__(self, api: KubeApi, leadership: Leadership) -> None:
         self._api = api
         self._leadership = leadership
+        # How many objects were written, by what they are.
+        self.writes: Counter[str] = Counter()
 
     async def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Whatever is there under this name, also what no watch of ours sees for want of our labels."""
@@ -28,7 +31,9 @@ class Cluster:
 
     async def apply(self, resource: Resource, manifest: Object, *, subresource: str | None = None) -> Object:
         self._leadership.check()
-        return await self._api.apply(resource, manifest, subresource=subresource)
+        written = await self._api.apply(resource, manifest, subresource=subresource)
+        self.writes[f"{resource.plural}/{subresource}" if subresource else resource.plural] += 1
+        return written
 
     async def write_registry(self, namespace: str, known: Object | None, data: Mapping[str, str]) -> Object:
         """Replaces the whole of it, so that what others put there goes. Conflict when somebody wrote meanwhile."""
@@ -44,10 +49,14 @@ class Cluster:
             "data": dict(data),
         }
         if known is None:
-            return await self._api.create(resources.CONFIG_MAPS, registry)
-        registry["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
-        return await self._api.replace(resources.CONFIG_MAPS, registry)
+            written = await self._api.create(resources.CONFIG_MAPS, registry)
+        else:
+            registry["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
+            written = await self._api.replace(resources.CONFIG_MAPS, registry)
+        self.writes[resources.CONFIG_MAPS.plural] += 1
+        return written
 
     async def tell(self, event: Mapping[str, Any]) -> None:
         self._leadership.check()
         await self._api.create(resources.EVENTS, dict(event))
+        self.writes[resources.EVENTS.plural] += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelengine import kinds
+from modelengine.env import DEFAULT_METRICS_PORT
 from modelengine_operator.settings import Settings
 from modelengine_operator.spec import Engine
 
@@ -96,6 +97,8 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
         "MODELENGINE_MAX_QUEUE": str(runtime.max_queue),
         "MODELENGINE_THREADS": str(runtime.threads),
         "MODELENGINE_GRACE_S": str(engine.spec.grace_period_seconds),
+        "MODELENGINE_METRICS_PORT": str(DEFAULT_METRICS_PORT),
+        "MODELENGINE_LOG_FORMAT": settings.log_format,
         "HOME": "/tmp",
     }
     if engine.source.kind == "hub":
@@ -106,7 +109,10 @@ def _engine(engine: Engine, settings: Settings) -> Manifest:
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "modelengine_runtime"],
         "env": _variables(environment) + [v.manifest() for v in runtime.env],
-        "ports": [{"name": "http", "containerPort": kinds.ENGINE_PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": kinds.ENGINE_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": DEFAULT_METRICS_PORT, "protocol": "TCP"},
+        ],
         "volumeMounts": _mounts(engine),
         "securityContext": SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -124,6 +130,7 @@ def _fetch(engine: Engine, settings: Settings) -> Manifest:
         "MODELENGINE_MODEL_SOURCE": engine.source.text,
         "MODELENGINE_LISTEN_HOST": "0.0.0.0",
         "MODELENGINE_LISTEN_PORT": str(kinds.ENGINE_PORT),
+        "MODELENGINE_LOG_FORMAT": settings.log_format,
         "HF_HOME": CACHE_FOLDER,
         "HOME": "/tmp",
     }

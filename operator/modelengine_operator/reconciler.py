@@ -10,7 +10,10 @@ import asyncio
 import dataclasses
 import datetime
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelengine import kinds
@@ -31,6 +34,7 @@ from modelengine_operator.world import World
 
 log = logging.getLogger(__name__)
 
+ENGINE, REGISTRY = "modelengine", "registry"
 WORKERS = 8
 REGISTRY_WORKERS = 4
 # After however long an outage, callers must not wait long for what has changed.
@@ -49,6 +53,14 @@ AnyKey = TypeVar("AnyKey", bound=Hashable)
 Learn = Callable[[Resource, Object], None]
 
 
+@dataclass(slots=True)
+class Done:
+    """Reconciles since the start: how many, by kind and result, and how long those of a kind took."""
+
+    results: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
 class Reconciler:
     """`run_forever` works; keys come in through `engines` and `registries`."""
 
@@ -63,6 +75,8 @@ class Reconciler:
     ) -> None:
         self.engines: WorkQueue[Key] = WorkQueue()
         self.registries: WorkQueue[str] = WorkQueue(REGISTRY_BACK_OFF_S)
+        self.queues: Mapping[str, Sized] = {ENGINE: self.engines, REGISTRY: self.registries}
+        self.done = Done()
         self.world = World(self.engines.add, self.registries.add)
         self._settings = settings
         self._cluster = cluster
@@ -76,9 +90,9 @@ class Reconciler:
     async def run_forever(self) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(REGISTRY_WORKERS):
-                group.create_task(self._work(self.registries, self.reconcile_registry))
+                group.create_task(self._work(REGISTRY, self.registries, self.reconcile_registry))
             for _ in range(WORKERS):
-                group.create_task(self._work(self.engines, self.reconcile_engine))
+                group.create_task(self._work(ENGINE, self.engines, self.reconcile_engine))
             group.create_task(self._resync_forever())
 
     async def reconcile_engine(self, key: Key) -> None:
@@ -206,19 +220,23 @@ class Reconciler:
         ):
             raise errors.Conflict("the ModelEngine is another one by now")
 
-    async def _work(self, queue: WorkQueue[AnyKey], reconcile: Callable[[AnyKey], Awaitable[None]]) -> None:
+    async def _work(self, kind: str, queue: WorkQueue[AnyKey], reconcile: Callable[[AnyKey], Awaitable[None]]) -> None:
         while True:
             await self._leadership.wait()
             key = await queue.get()
+            began, result = time.monotonic(), "internal_error"
             try:
                 await reconcile(key)
             except NotLeading:
+                result = "not_leading"
                 queue.add(key)
             except (errors.Conflict, errors.Terminating) as passing:
                 # Somebody wrote meanwhile, or deletes the namespace; the next look sees it.
+                result = "conflict"
                 log.debug("%s: %s", key, passing.message)
                 queue.add_failed(key)
             except errors.KubeError as failure:
+                result = "api_error"
                 delay_s = queue.add_failed(key, failure.retry_after_s or 0.0)
                 log.warning("%s: %s; again in %.1f s", key, failure.message, delay_s)
             except Exception:
@@ -226,9 +244,12 @@ class Reconciler:
                 delay_s = queue.add_failed(key)
                 log.exception("%s: again in %.1f s", key, delay_s)
             else:
+                result = "ok"
                 queue.forget_failures(key)
             finally:
                 queue.done(key)
+                self.done.results[kind, result] += 1
+                self.done.seconds[kind] += time.monotonic() - began
 
     async def _resync_forever(self) -> None:
         while True:

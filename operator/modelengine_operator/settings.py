@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelengine import env, errors
+from modelengine.env import LogFormat, MetricsPort
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 HUB_ENDPOINT = re.compile(r"https?://[^\s/]\S*")
@@ -26,6 +27,8 @@ class Settings:
     hub_endpoint: str
     health_port: int
     log_level: str
+    log_format: LogFormat = LogFormat.JSON
+    metrics_port: MetricsPort | None = None
 
     def allows(self, image: str) -> bool:
         return any(_matches(pattern, image) for pattern in (self.engine_image, *self.allowed_images))
@@ -46,6 +49,8 @@ def from_env(variables: Mapping[str, str]) -> Settings:
         hub_endpoint=_hub_endpoint(variables),
         health_port=env.integer(variables, "MODELENGINE_HEALTH_PORT", 8080, at_least=1, at_most=65535),
         log_level=env.log_level(variables),
+        log_format=env.log_format(variables, LogFormat.JSON),
+        metrics_port=env.metrics_port(variables, env.DEFAULT_METRICS_PORT),
     )
 
 

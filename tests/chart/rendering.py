@@ -30,9 +30,20 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "podLabels.team=ml",
         "podAnnotations.note=x",
         "frontDoor.service.annotations.a=b",
+        "frontDoor.allowedHosts={chat.example.com,*.models.example.com}",
+        "frontDoor.corsOrigins={https://app.example.com}",
+        "frontDoor.maxConnections=500",
+        "apiKeys.existingSecret=keys",
+        "apiKeys.entry=keys.yaml",
+        "test.existingSecret=test-key",
         "networkPolicy.clients[0].podSelector.matchLabels.app=web",
         "networkPolicy.directAccess=false",
+        "networkPolicy.scrapers[0].namespaceSelector.matchLabels.role=monitoring",
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.labels.release=prometheus",
+        "metrics.dashboard.enabled=true",
         "logLevel=DEBUG",
+        "logFormat=text",
         "test.model=demo",
     ),
     "all off": (
@@ -42,6 +53,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "networkPolicy.enabled=false",
         "uninstall.stopEngines=false",
         "frontDoor.replicas=null",
+        "apiKeys.existingSecret=keys",
     ),
 }
 

@@ -12,11 +12,15 @@ from charts import render
 
 from chart.rendering import CHOICES, Object
 from modelengine import kinds
+from modelengine.env import DEFAULT_METRICS_PORT, MetricsPort
 from modelengine.protocol import DEFAULT_PORT
+from modelengine_api.pages import Policy
 from modelengine_gateway import settings as gateway_settings
 from modelengine_operator import settings as operator_settings
 from modelengine_operator import uninstall
 
+# Labels that somebody looks for, or that the choice sets.
+MORE = ("team", "release", "grafana_dashboard")
 Pods = Callable[[str], Iterator[tuple[str, Object]]]
 
 
@@ -28,7 +32,7 @@ def test_all_pods_keep_to_the_restricted_standard(pods: Pods, choice: str) -> No
         assert spec["securityContext"]["runAsUser"] == 10001, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(spec), name
-        assert all(set(volume) <= {"name", "emptyDir"} for volume in spec["volumes"]), name
+        assert all(set(volume) <= {"name", "emptyDir", "secret"} for volume in spec["volumes"]), name
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -60,7 +64,7 @@ def test_everything_has_the_recommended_labels(rendered: dict[str, list[Object]]
     things = [(obj["kind"], obj["metadata"]["labels"]) for obj in rendered[choice]]
     for name, labels in [*things, *((name, pod["metadata"]["labels"]) for name, pod in pods(choice))]:
         component = labels["app.kubernetes.io/component"]
-        assert {key: value for key, value in labels.items() if "aggregate-to" not in key and key != "team"} == {
+        assert {key: value for key, value in labels.items() if "aggregate-to" not in key and key not in MORE} == {
             "app.kubernetes.io/name": "modelengine",
             "app.kubernetes.io/instance": "modelengine",
             "app.kubernetes.io/component": component,
@@ -120,6 +124,8 @@ def test_the_operator_reads_what_the_chart_sets(pods: Pods) -> None:
     assert chosen.hub_endpoint == "http://mirror.local:8080"
     assert chosen.namespaces == ()
     assert chosen.log_level == "DEBUG"
+    assert chosen.log_format == "text"
+    assert chosen.metrics_port == MetricsPort(DEFAULT_METRICS_PORT)
     assert chosen.namespace == chosen.identity == "from-the-pod"
 
 
@@ -129,8 +135,32 @@ def test_the_front_door_reads_what_the_chart_sets(pods: Pods) -> None:
     assert set(given) <= given.asked
     assert chosen.listen_host == "0.0.0.0"
     assert chosen.listen_port == DEFAULT_PORT
+    assert chosen.log_format == "json"
+    assert chosen.metrics_port == MetricsPort(DEFAULT_METRICS_PORT)
     assert chosen.grace_s == 30
     assert chosen.namespaces == ("team-a", "team-b")
+
+
+def test_only_the_front_door_has_the_api_keys_and_nobody_may_write_them(pods: Pods) -> None:
+    for choice, path in (("all on", "/etc/modelengine/api-keys/keys.yaml"), ("all off", "/etc/modelengine/api-keys")):
+        with_secrets = {
+            name: (pod["spec"]["volumes"][-1]["secret"], pod["spec"]["containers"][0]["volumeMounts"][-1])
+            for name, pod in pods(choice)
+            if any("secret" in volume for volume in pod["spec"]["volumes"])
+        }
+        mount = {"name": "api-keys", "mountPath": "/etc/modelengine/api-keys", "readOnly": True}
+        assert with_secrets == {"modelengine-front-door": ({"secretName": "keys", "defaultMode": 0o440}, mount)}
+        assert gateway_settings.from_env(environment(pods, choice, "front-door")).api_keys == path
+    assert gateway_settings.from_env(environment(pods, "defaults", "front-door")).api_keys == ""
+
+
+def test_the_front_door_knows_its_limits_and_which_browsers_may_ask(pods: Pods) -> None:
+    chosen = gateway_settings.from_env(environment(pods, "all on", "front-door"))
+    assert chosen.max_connections == 500
+    assert chosen.pages == Policy(
+        frozenset({"https://app.example.com"}), ("chat.example.com", "*.models.example.com"), is_loopback=False
+    )
+    assert gateway_settings.from_env(environment(pods, "defaults", "front-door")).pages == Policy()
 
 
 def test_the_uninstallation_reads_what_the_chart_sets(pods: Pods) -> None:
@@ -150,7 +180,8 @@ def test_ports_and_probes_are_those_of_the_processes(pods: Pods) -> None:
 
     def probes(name: str) -> dict[str, str]:
         [container] = found[name]["containers"]
-        [port] = container["ports"]
+        port, measured = container["ports"]
+        assert (measured["name"], measured["containerPort"]) == ("metrics", DEFAULT_METRICS_PORT)
         asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
         assert {probe["port"] for probe in asked.values()} == {port["name"]}
         return {kind: f"{port['containerPort']}{probe['path']}" for kind, probe in asked.items()}
@@ -209,7 +240,9 @@ def test_the_chart_test_compiles_and_gets_the_models_name(pods: Pods) -> None:
         compile(script, "chat.py", "exec")
         assert script == (render.CHART / "files" / "chat.py").read_text()
         assert name == model
-        assert container["env"] == [{"name": "MODELENGINE_HOST", "value": "modelengine.home:9527"}]
+        key = {"secretKeyRef": {"name": "test-key", "key": "key"}}
+        with_key = [{"name": "MODELENGINE_API_KEY", "valueFrom": key}] if choice == "all on" else []
+        assert container["env"] == [{"name": "MODELENGINE_HOST", "value": "modelengine.home:9527"}, *with_key]
 
 
 def test_hooks_come_in_the_order_in_which_they_need_each_other(rendered: dict[str, list[Object]]) -> None:

@@ -6,8 +6,13 @@ from typing import Any
 
 from chart.rendering import Helm, Object
 from modelengine import kinds
+from modelengine.env import DEFAULT_METRICS_PORT
 
 ENGINE_PODS = {"matchLabels": {kinds.LABEL_APP: kinds.APP}}
+
+
+# Who may read them, by default: every pod of the cluster.
+METRICS = {"ports": [{"protocol": "TCP", "port": DEFAULT_METRICS_PORT}], "from": [{"namespaceSelector": {}}]}
 
 
 def policies(objects: list[Object]) -> dict[tuple[str, str], Any]:
@@ -36,12 +41,13 @@ def test_nobody_calls_the_operator_and_everybody_the_front_door_unless_clients_a
     rendered: dict[str, list[Object]],
 ) -> None:
     found = policies(rendered["defaults"])
-    assert found["home", "operator"]["ingress"] == []
-    [rule] = found["home", "front-door"]["ingress"]
+    assert found["home", "operator"]["ingress"] == [METRICS]
+    rule, measured = found["home", "front-door"]["ingress"]
     assert ports(rule) == [9527]
     assert "from" not in rule
+    assert measured == METRICS
 
-    [rule] = policies(rendered["all on"])["home", "front-door"]["ingress"]
+    rule, _ = policies(rendered["all on"])["home", "front-door"]["ingress"]
     web, test = rule["from"]
     assert web == {"podSelector": {"matchLabels": {"app": "web"}}}
     assert test["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
@@ -64,10 +70,11 @@ def test_operator_and_front_door_call_names_the_api_server_and_engines(rendered:
 def test_without_direct_access_only_our_own_call_the_engines(rendered: dict[str, list[Object]]) -> None:
     direct = policies(rendered["defaults"])["home", "engines"]
     assert direct["podSelector"] == ENGINE_PODS
-    [rule] = direct["ingress"]
+    rule, measured = direct["ingress"]
+    assert measured == METRICS
     assert (rule["from"], ports(rule)) == ([{"namespaceSelector": {}}], [kinds.ENGINE_PORT])
 
-    [rule] = policies(rendered["all on"])["home", "engines"]["ingress"]
+    rule, _ = policies(rendered["all on"])["home", "engines"]["ingress"]
     [peer] = rule["from"]
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "home"}
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "modelengine"
@@ -81,6 +88,14 @@ def test_engines_reach_public_addresses_for_downloads_and_nothing_inside(rendere
     # The API server, other pods, and the machine's metadata.
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(v4["except"])
     assert {"fc00::/7", "fe80::/10"} <= set(v6["except"])
+
+
+def test_metrics_are_for_whoever_is_named_or_for_nobody(helm: Helm, rendered: dict[str, list[Object]]) -> None:
+    for spec in policies(rendered["all on"]).values():
+        [rule] = [rule for rule in spec["ingress"] if ports(rule) == [DEFAULT_METRICS_PORT]]
+        assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"role": "monitoring"}}}]
+    for spec in policies(helm.template("networkPolicy.scrapers=null")).values():
+        assert not any(DEFAULT_METRICS_PORT in ports(rule) for rule in spec["ingress"])
 
 
 def test_engines_can_be_shut_in(helm: Helm) -> None:

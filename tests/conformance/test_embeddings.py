@@ -157,7 +157,16 @@ def test_documents_are_ranked_by_score(door: str) -> None:
     assert all(result["document"]["text"] == TEXTS[result["index"]] for result in answer["results"])
 
 
-def test_a_model_that_makes_vectors_is_no_chat_model_and_says_so(door: str) -> None:
-    body = {"model": "vectors", "messages": [{"role": "user", "content": "hi"}], "stream": False}
-    reply = ask(door, "/engine/inference", body)
-    assert (reply.status, reply.envelope["msg"]) == (400, "model: 'vectors' speaks embed, not chat")
+def test_a_model_that_makes_vectors_is_listed_and_is_no_chat_model(
+    client: openai.OpenAI, ollama_client: ollama.Client
+) -> None:
+    assert {model.id for model in client.models.list()} == {"vectors", "ranks"}
+    assert ollama_client.show("vectors").capabilities == ["embedding"]
+    messages = [{"role": "user", "content": "hi"}]
+    with pytest.raises(openai.BadRequestError, match="model: 'vectors' speaks embed, not chat"):
+        client.chat.completions.create(model="vectors", messages=messages)  # type: ignore[arg-type]
+    with pytest.raises(openai.BadRequestError, match="model: 'vectors' speaks embed, not chat"):
+        client.chat.completions.create(model="vectors", messages=messages, stream=True)  # type: ignore[call-overload]
+    with pytest.raises(ollama.ResponseError, match="model: 'vectors' speaks embed, not chat") as refused:
+        ollama_client.chat("vectors", messages)
+    assert refused.value.status_code == 400

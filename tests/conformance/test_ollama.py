@@ -46,8 +46,7 @@ def test_show_tells_about_it(client: ollama.Client) -> None:
     assert shown.modelinfo["qwen3.context_length"] == 1024
     assert shown.details is not None
     assert shown.details.parameter_size == "3.4M"
-    assert shown.capabilities is not None
-    assert "completion" in shown.capabilities
+    assert shown.capabilities == ["completion", "tools"]
 
 
 def test_ps_names_what_runs(client: ollama.Client) -> None:
@@ -91,6 +90,30 @@ def test_options_have_their_effect(client: ollama.Client) -> None:
     assert text is not None
     stopped = client.chat("demo", QUESTION, options={**GREEDY, "stop": [text[2:5]]})
     assert (stopped.message.content, stopped.done_reason) == (text[:2], "stop")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_likelihoods_come_for_every_token(client: ollama.Client, stream: bool) -> None:
+    asked = client.chat("demo", QUESTION, options=GREEDY, logprobs=True, top_logprobs=2, stream=stream)
+    parts = list(asked) if stream else [asked]
+    told = [item for part in parts for item in part.logprobs or ()]
+    assert len(told) == parts[-1].eval_count
+    for item in told:
+        assert item.logprob <= 0
+        assert item.top_logprobs is not None
+        assert len(item.top_logprobs) == 2
+        # The answer is greedy.
+        assert item.token == item.top_logprobs[0].token
+
+
+def test_durations_are_parts_of_the_whole(client: ollama.Client) -> None:
+    whole = client.chat("demo", QUESTION, options=GREEDY)
+    durations = (whole.load_duration, whole.prompt_eval_duration, whole.eval_duration)
+    assert whole.total_duration is not None
+    assert sum(duration or 0 for duration in durations) <= whole.total_duration
+    assert all(duration is not None for duration in durations)
+    assert whole.prompt_eval_duration is not None
+    assert whole.prompt_eval_duration > 1000, "measured in nanoseconds"
 
 
 def test_the_tag_latest_is_understood(client: ollama.Client) -> None:
@@ -174,6 +197,7 @@ FOREIGN = {"context", "image", "completed", "total"}
     ("path", "body", "cls", "absent"),
     [
         ("/api/chat", {"messages": QUESTION, "options": GREEDY}, ollama.ChatResponse, CHATTING),
+        ("/api/chat", {"messages": QUESTION, "logprobs": True, "top_logprobs": 1}, ollama.ChatResponse, CHATTING),
         ("/api/generate", {"prompt": "hi", "options": GREEDY}, ollama.GenerateResponse, CHATTING | FOREIGN),
     ],
 )

@@ -185,8 +185,11 @@ class Sum(BaseModel):
 def test_an_answer_follows_its_schema(client: openai.OpenAI) -> None:
     parsed = client.chat.completions.parse(**{**GREEDY, "max_tokens": 200}, response_format=Sum)
     assert isinstance(parsed.choices[0].message.parsed, Sum)
-    anything = chatted(client, response_format={"type": "json_object"}, max_tokens=200)
+    told: Any = [{"role": "user", "content": 'Repeat after me: {"a": 1}'}]
+    anything = chatted(client, messages=told, response_format={"type": "json_object"}, max_tokens=200)
     assert isinstance(json.loads(anything.choices[0].message.content or ""), dict)
+    chosen = chatted(client, extra_body={"structured_outputs": {"choice": ["red", "blue"]}})
+    assert chosen.choices[0].message.content in ("red", "blue")
 
 
 def test_a_model_that_does_not_think_may_be_asked_not_to(client: openai.OpenAI) -> None:

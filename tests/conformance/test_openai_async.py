@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 
 from callers import ask, until
+from json_schemas import schema
 
 ANSWER = "12 + 30 = 42"
 GREEDY: Any = {
@@ -18,6 +21,7 @@ GREEDY: Any = {
     "temperature": 0,
     "max_tokens": 40,
 }
+SCHEMAS, AT_ONCE = 200, 24
 LONG: Any = {"model": "demo", "messages": [{"role": "user", "content": "Count from 1 to 300."}], "max_tokens": 900}
 
 
@@ -66,3 +70,34 @@ async def test_a_task_that_is_cancelled_frees_its_slots(client: openai.AsyncOpen
     chat.cancel()
     await asyncio.wait([chat])
     assert await asyncio.to_thread(until, lambda: running(front_door_address) == 0)
+
+
+async def test_answers_to_two_hundred_schemas_are_all_valid(client: openai.AsyncOpenAI) -> None:
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def cut(seed: int) -> bool:
+        """Whether the answer ran out of tokens; one that did not is valid."""
+        form: Any = {"name": "made_up", "schema": schema(seed), "strict": True}
+        asked = {"model": "demo", "temperature": 1}
+        async with free:
+            if seed % 2:
+                text: Any = {"format": {"type": "json_schema", **form}}
+                response = await client.responses.create(
+                    **asked, input=f"Anna is {seed}.", text=text, max_output_tokens=300
+                )
+                said, is_cut = response.output_text, response.status == "incomplete"
+            else:
+                chat = await client.chat.completions.create(
+                    **asked,
+                    messages=[{"role": "user", "content": f"Anna is {seed}."}],
+                    response_format={"type": "json_schema", "json_schema": form},
+                    max_tokens=300,
+                    seed=seed,
+                )
+                said, is_cut = chat.choices[0].message.content or "", chat.choices[0].finish_reason == "length"
+        if not is_cut:
+            jsonschema.validate(json.loads(said), schema(seed))
+        return is_cut
+
+    # A text or number without a bound goes on for ever when a toy falls into counting.
+    assert sum(await asyncio.gather(*(cut(seed) for seed in range(SCHEMAS)))) < SCHEMAS // 4

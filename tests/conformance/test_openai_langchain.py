@@ -10,8 +10,8 @@ import pytest
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from langchain_openai import ChatOpenAI, OpenAI
+from pydantic import BaseModel, ConfigDict
 
 QUESTION = "What is 12 + 30?"
 ANSWER = "12 + 30 = 42"
@@ -36,6 +36,9 @@ def get_weather(city: str) -> str:
 
 class Sum(BaseModel):
     """A sum and what it comes to."""
+
+    # Without it a schema allows more properties, and a toy makes some up for ever.
+    model_config = ConfigDict(extra="forbid")
 
     left: int
     right: int
@@ -97,6 +100,15 @@ def test_the_responses_api_does_the_same(front_door_address: str) -> None:
     model = model_at(front_door_address, use_responses_api=True)
     assert model.invoke(QUESTION).text == ANSWER
     assert "".join(part.text for part in model.stream(QUESTION)) == ANSWER
+
+
+def test_the_old_completions_do_the_same(front_door_address: str) -> None:
+    model = OpenAI(
+        model="demo", base_url=f"http://{front_door_address}/v1", api_key="none", temperature=0, max_tokens=40
+    )
+    assert model.invoke(QUESTION) == ANSWER
+    assert model.batch([QUESTION, "What is 2 + 2?"]) == [ANSWER, "2 + 2 = 4"]
+    assert "".join(model.stream(QUESTION)) == ANSWER
 
 
 def test_a_failure_is_the_package_s_error(front_door_address: str) -> None:

@@ -18,7 +18,7 @@ import windows
 from callers import until
 from fakes import FakeEngine
 from modelengine import errors
-from modelengine.protocol import ChatOptions, Message
+from modelengine.protocol import ChatOptions, Message, ResponseFormat
 from windows import Window, modelengine
 
 Serve = Callable[..., str]
@@ -49,6 +49,33 @@ def test_only_the_answer_goes_to_stdout(serve: Serve) -> None:
     done = modelengine("run", "demo", "hi", "--verbose", host=serve(FakeEngine()))
     assert (done.returncode, done.stdout) == (0, "Hello world!\n")
     assert re.fullmatch(r"ttft \d+ ms · 4 tokens( · \d+ tok/s)? · stop\n", done.stderr)
+
+
+CALL = {"index": 0, "id": "1", "type": "function", "function": {"name": "get_time", "arguments": '{"city": "Rome"}'}}
+THINKING = [{"reasoning_content": "hm"}, {"reasoning_content": ", so"}, "It is ", "noon.", {"tool_calls": [CALL]}]
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+def test_a_pipe_gets_no_thoughts_and_calls_on_their_lines(serve: Serve, stream: str) -> None:
+    done = modelengine("run", "demo", "hi", stream, host=serve(FakeEngine(words=THINKING)))
+    assert (done.returncode, done.stdout) == (0, 'It is noon.\nget_time({"city": "Rome"})\n')
+
+
+def test_a_terminal_shows_thoughts_dim(serve: Serve, tmp_path: Path) -> None:
+    with talking(serve(FakeEngine(words=THINKING)), state=tmp_path) as window:
+        window.type("hi\n")
+        window.until('get_time({"city": "Rome"})')
+        assert "\x1b[2mhm, so\x1b[22m\r\n\r\nIt is noon.\r\n" in window.out
+
+
+def test_options_that_are_no_numbers_are_written_as_json(serve: Serve) -> None:
+    fake = FakeEngine()
+    shape = 'response_format={"type": "choice", "choice": ["a", "b"]}'
+    modelengine("run", "demo", "hi", "-o", shape, "-o", "think=false", "-o", 'logit_bias={"5": 1}', host=serve(fake))
+    [request] = fake.requests
+    assert request.options == ChatOptions(
+        response_format=ResponseFormat("choice", choice=("a", "b")), think=False, logit_bias={5: 1.0}
+    )
 
 
 def test_what_was_asked_reaches_the_engine(serve: Serve) -> None:

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 import windows
-from modelengine import ChatClient, NameServerClient
+from modelengine import ChatClient, NameServerClient, errors
 from modelengine.cli.replicas import Replicas
 from windows import TESTS, Window
 
@@ -68,6 +69,22 @@ def test_the_window_shows_what_the_first_example_showed(number: signal.Signals) 
         ]
         assert len(started) == 2
         assert all_gone(started, within_s=0.1)
+
+
+def test_a_name_server_that_asks_for_keys_knows_the_engines_that_were_started_with_it(tmp_path: Path) -> None:
+    (tmp_path / "alice").write_text("the-key-of-alice-herself")
+    command = [sys.executable, str(TESTS / "stand_in_up.py"), "good"]
+    with windows.opened(command, MODELENGINE_API_KEYS=str(tmp_path)) as window:
+        # Said when the engine is on the list, so this window may read that.
+        window.until(UP)
+        host = host_of(window)
+        with ChatClient(host, api_key="the-key-of-alice-herself") as client:
+            assert client.chat("demo", [{"role": "user", "content": "hi"}]).content.startswith("w0 ")
+        with ChatClient(host) as client, pytest.raises(errors.Unauthorized):
+            client.get_service_names()
+        window.process.send_signal(signal.SIGINT)
+        assert window.end() == 0
+        assert "not deregistered" not in window.err
 
 
 def test_an_answer_in_progress_is_finished_before_the_engine_goes() -> None:

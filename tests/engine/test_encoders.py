@@ -7,13 +7,20 @@ from contextlib import contextmanager
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import small_encoders
 from modelengine import errors, wire
 from modelengine.errors import ModelLoadError
 from modelengine.protocol import EMBED, RERANK, EmbedOptions, EmbedRequest, RerankOptions, RerankRequest
-from modelengine_runtime import encoder_loader
+from modelengine_runtime import checkpoint, encoder_loader
 from modelengine_runtime.encoding import EncodingEngine, EncodingLimits
 from modelengine_runtime.lifecycle import warm_up
 from sentence_files import sentence_files, write
@@ -87,11 +94,12 @@ def unit(vector):
         ("lasttoken", lambda tokens: tokens[-1]),
     ],
 )
-def test_a_batch_of_texts_has_the_vectors_that_each_has_alone(tmp_path, kind, mode, pooled):
+def test_a_batch_of_texts_has_the_vectors_that_each_has_alone(tmp_path, caplog, kind, mode, pooled):
     MODELS[kind](tmp_path)
     sentence_files(tmp_path, pooling={"pooling_mode": mode})
     expected = torch.stack([unit(pooled(hidden(tmp_path, text))) for text in TEXTS])
     torch.testing.assert_close(vectors(tmp_path), expected, atol=CLOSE, rtol=0)
+    assert "rows of one length" not in caplog.text
 
 
 def test_several_ways_to_pool_stand_side_by_side_and_layers_come_after_them(tmp_path):
@@ -113,6 +121,18 @@ def test_several_ways_to_pool_stand_side_by_side_and_layers_come_after_them(tmp_
 def test_a_model_without_sentence_files_gives_the_mean_as_it_is(tmp_path):
     small_encoders.bert(tmp_path)
     torch.testing.assert_close(vectors(tmp_path)[0], hidden(tmp_path, TEXTS[0]).mean(0), atol=CLOSE, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "whole"), [("bert", AutoModelForMaskedLM), ("qwen3", AutoModelForCausalLM)])
+def test_a_checkpoint_with_weights_for_another_use_too_is_read_without_those(tmp_path, capfd, kind, whole):
+    MODELS[kind](tmp_path)
+    whole.from_config(AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    sentence_files(tmp_path)
+    checkpoint.require(tmp_path, EMBED)
+    expected = unit(hidden(tmp_path, TEXTS[0]).mean(0))
+    capfd.readouterr()
+    torch.testing.assert_close(vectors(tmp_path)[0], expected, atol=CLOSE, rtol=0)
+    assert "UNEXPECTED" not in capfd.readouterr().err
 
 
 def test_prompts_come_before_the_text_and_count_only_where_the_model_says_so(tmp_path):
@@ -231,6 +251,11 @@ def test_a_document_that_is_too_long_with_the_query_is_refused_or_cut_and_the_qu
     # [CLS], five tokens of the query, [SEP], then the document and another [SEP].
     cut = scores(tmp_path, [long], truncate=True)
     torch.testing.assert_close(cut, scores(tmp_path, ["sea " * 56]), atol=CLOSE, rtol=0)
+    with engine(tmp_path, RERANK) as running:
+        wanted = RerankRequest("m", "cat " * 40, ("sea " * 50, "sea " * 21), RerankOptions(truncate=True))
+        found = asyncio.run(running.rerank(wanted))
+    assert (found["prompt_tokens"], found["truncated"]) == (2 * 64, 1)
+    assert found["scores"][0] == pytest.approx(found["scores"][1], abs=CLOSE)
     with engine(tmp_path, RERANK) as running, pytest.raises(errors.InvalidRequest, match="query: has 102 tokens"):
         asyncio.run(running.rerank(RerankRequest("m", long, ("a",), RerankOptions(truncate=True))))
 

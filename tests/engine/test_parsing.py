@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from demo.tokenizer import RESPONSE_TEMPLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+from transformers.cli.serving.utils import get_response_template
+from transformers.utils.chat_parsing import ResponseParser
 
+from modelengine_runtime import loader, response_parser
 from modelengine_runtime.parsing import Call, Content, Delta, Thought
 from modelengine_runtime.response_parser import ResponseTemplate
 
@@ -23,9 +32,11 @@ def template(spec: dict[str, Any] = RESPONSE_TEMPLATE, prompt: str = "") -> Resp
     return ResponseTemplate(spec, lambda tokens: prompt)
 
 
-def read(text: str, cuts: list[int] = [], tools: Any = TOOLS, prompt: str = "") -> list[Delta]:  # noqa: B006
+def read(
+    text: str, cuts: Sequence[int] = (), tools: Any = TOOLS, prompt: str = "", spec: Any = RESPONSE_TEMPLATE
+) -> list[Delta]:
     """The deltas of a text that comes cut at these places, joined."""
-    parser = template(prompt=prompt).parser([], tools)
+    parser = template(spec, prompt).parser([], tools)
     assert parser is not None
     places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
     deltas = [delta for a, b in itertools.pairwise(places) for delta in parser.feed(text[a:b])]
@@ -105,15 +116,48 @@ pieces = st.sampled_from(
 )
 
 
+def qwen() -> dict[str, Any]:
+    """What transformers knows of models without a template of their own."""
+    spec: dict[str, Any] = get_response_template(None, SimpleNamespace(config=SimpleNamespace(model_type="qwen3")))
+    assert spec["fields"]["tool_calls"]["open_pattern"] == r"\s*<tool_call>"
+    return spec
+
+
+@pytest.mark.parametrize("spec", [RESPONSE_TEMPLATE, qwen()], ids=["literal", "pattern"])
 @settings(max_examples=400)
-@given(st.lists(pieces, max_size=12).map("".join), st.lists(st.integers(0, 999), max_size=20))
-def test_the_same_comes_out_however_the_text_is_cut_and_no_letter_is_lost(text: str, cuts: list[int]) -> None:
-    whole = read(text)
-    assert read(text, cuts) == whole
+@given(text=st.lists(pieces, max_size=12).map("".join), cuts=st.lists(st.integers(0, 999), max_size=20))
+def test_the_same_comes_out_however_the_text_is_cut_and_no_letter_is_lost(
+    spec: dict[str, Any], text: str, cuts: list[int]
+) -> None:
+    whole = read(text, spec=spec)
+    assert read(text, cuts, spec=spec) == whole
     said = "".join("" if isinstance(delta, Call) else delta.text for delta in whole)
     names = sum(isinstance(delta, Call) for delta in whole)
     # Calls have no x in them, and a name each.
     assert (said.count("x"), said.count('"name"') + names) == (text.count("x"), text.count('"name"'))
+
+
+def test_text_without_the_beginning_of_a_mark_goes_past_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    monkeypatch.setattr(ResponseParser, "feed", lambda self, text: searched.append(text) or [])
+    for spec in (RESPONSE_TEMPLATE, qwen()):
+        parser = template(spec).parser([], TOOLS)
+        assert parser is not None
+        assert parser.feed("no (marks)\n here") == [Content("no (marks)\n here")]
+        parser.feed("a < b")
+    assert searched == ["a < b"] * 2
+    parser = template(qwen()).parser([], TOOLS)
+    assert parser is not None
+    parser.feed("space \n")
+    assert searched[2:] == ["space \n"]
+
+
+@pytest.mark.parametrize("pattern", ["(a|b)c", "a|b", "a?b", "a*b", "[ab]", ".a", "(?P<x>a)", ""])
+def test_a_pattern_that_may_begin_in_several_ways_is_always_searched_for(pattern: str) -> None:
+    spec = copy.deepcopy(qwen())
+    spec["fields"]["tool_calls"]["open_pattern"] = pattern or "()"
+    _, beginnings = response_parser._compiled(spec)
+    assert "content" not in beginnings
 
 
 GEMMA = {
@@ -150,3 +194,14 @@ def test_a_model_that_has_no_thoughts_and_is_offered_no_tools_needs_no_parser() 
     of_calls = template({**RESPONSE_TEMPLATE, "fields": fields})
     assert of_calls.parser([], ()) is None
     assert of_calls.parser([], TOOLS) is not None
+
+
+def test_marks_that_are_special_tokens_stand_in_the_text_and_others_do_not() -> None:
+    words = {"get": 0, "{}": 1, "<|tool_call>": 2, "<tool_call|>": 3, "<eos>": 4, "<|image|>": 5}
+    backend = Tokenizer(WordLevel(words, unk_token="get"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+    tokenizer.add_special_tokens({"additional_special_tokens": [*words][2:]})
+    marks = loader._marks(tokenizer, template(GEMMA))
+    assert marks == {2, 3}
+    assert loader._decoder(tokenizer, marks)([2, 0, 5, 1, 3, 4]) == "<|tool_call> get {} <tool_call|>"
+    assert loader._decoder(tokenizer, frozenset())([2, 0, 5, 1, 3, 4]) == "get {}"

@@ -57,6 +57,15 @@ def test_greedy_takes_the_best():
     assert sample(LOGITS, Sampling(), (), ()) == 5
 
 
+def test_what_is_added_to_scores_changes_which_token_is_taken_and_its_likelihood_not():
+    biased = Sampling(logit_bias=((0, 1.5), (5, -100.0)), top_logprobs=0)
+    asked = Asking(biased, (), ())
+    scores = LOGITS.repeat(2, 1)
+    assert sampler.sample(scores, [asked, Asking(Sampling(), (), ())]) == [0, 5]
+    assert asked.likelihoods[0].logprob == pytest.approx(float(torch.log_softmax(LOGITS, 0)[0]))
+    close(drawn(Sampling(temperature=1.0, logit_bias=((5, -100.0),))), torch.softmax(LOGITS[:5], 0))
+
+
 def test_temperature_one_draws_the_model_s_own_distribution():
     close(drawn(Sampling(temperature=1.0)), torch.softmax(LOGITS, 0))
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+from demo import paths
+from llguidance import LLMatcher
 
 from demo_backend import asking, backend, streamed
 from json_schemas import schema
 from modelengine import errors
 from modelengine_runtime.app import EngineBackend
+from modelengine_runtime.grammars import Grammar, Grammars
 from modelengine_runtime.scheduler import Load
+from modelengine_runtime.vocabulary import Vocabulary
 
 SCHEMAS = 200
 # So many tokens have to do for one; some, with numbers or texts that may go on for ever, are cut.
@@ -224,3 +228,42 @@ async def test_a_mark_inside_of_a_text_stays_there(demo: EngineBackend) -> None:
     marked = shaped("regex", r'\{"a": "<think>x</think> y"\}')
     answer = await demo.whole(asking("a", response_format=marked))
     assert json.loads(answer["content"]) == {"a": "<think>x</think> y"}
+
+
+async def test_a_number_comes_to_an_end_though_the_model_would_go_on(demo: EngineBackend) -> None:
+    grammars = demo._lifecycle.engine.model.grammars
+    assert grammars is not None
+    digits = {token: 100.0 for token in range(4096) if grammars.vocabulary.digits() >> token & 1}
+    named = {
+        **NAMED,
+        "properties": {"name": {"type": "string", "pattern": "^[0-9]{10,60}$"}, "age": {"type": "number"}},
+    }
+    answer = await demo.whole(asking("a", response_format=shaped("json_schema", named), logit_bias=digits))
+    assert answer["finish_reason"] == "stop"
+    said = json.loads(answer["content"])
+    # In a text there may be as many as the schema asks for.
+    assert len(said["name"]) == 60
+    assert 24 <= len(re.findall(r"\d+", answer["content"])[-1]) < 30
+
+
+async def test_a_letter_that_ends_an_answer_is_none_in_a_text(demo: EngineBackend) -> None:
+    describe = (paths.MODEL / "tokenizer.json").read_text
+    letters = {letter: Vocabulary(describe, [2]).prepare().tokenize_str(letter)[0] for letter in "abx"}
+    grammars = Grammars(Vocabulary(describe, [letters["x"]]))
+    await grammars.prepare("a test")
+    guide = await grammars.guide(Grammar(LLMatcher.grammar_from_regex("a(x|b)"), "a test"))
+    guide.accept(letters["a"])
+    allowed = int.from_bytes(guide.mask(), "little")
+    assert allowed >> letters["b"] & 1
+    assert not allowed >> letters["x"] & 1
+    guide.accept(letters["b"])
+    # And now it may end.
+    assert int.from_bytes(guide.mask(), "little") == 1 << letters["x"]
+    grammars.close()
+
+
+async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it() -> None:
+    grammars = Grammars(Vocabulary(lambda: "{}", [2]))
+    with pytest.raises(errors.InvalidRequest, match=r"options\.top_logprobs: this model's tokens can't be read"):
+        await grammars.prepare("options.top_logprobs")
+    grammars.close()

@@ -9,6 +9,7 @@ import pytest
 
 from modelengine import errors
 from modelengine.cli import parts, up
+from modelengine_gateway import keys
 
 
 def test_the_engine_gets_what_was_asked_for_and_nothing_else() -> None:
@@ -22,6 +23,23 @@ def test_the_engine_gets_what_was_asked_for_and_nothing_else() -> None:
     }
 
 
+def test_a_name_server_that_asks_for_keys_is_told_the_hash_of_a_new_one_and_its_clients_the_key() -> None:
+    assert (up.own_key({}).for_name_server, up.own_key({}).for_clients) == ({}, {})
+    key, other = (up.own_key({"MODELENGINE_API_KEYS": "/keys"}) for _ in range(2))
+    assert key.text is not None
+    assert key.text != other.text
+    assert key.for_clients == {"MODELENGINE_API_KEY": key.text}
+    known = keys.entry("own", key.for_name_server["MODELENGINE_OWN_KEY"])
+    assert keys.owner([known], key.text) is known
+    assert key.text not in str(key.for_name_server)
+
+
+def test_the_engine_hears_what_its_model_is_asked_for_and_the_hint_is_no_chat_then() -> None:
+    wanted = up.Wanted(model="./m", protocol="embed")
+    assert up.engine_env(wanted)["MODELENGINE_PROTOCOL"] == "embed"
+    assert up.hint(wanted).format(port=9527, name="m") == "try: modelengine ls    stop: Ctrl-C"
+
+
 def test_the_name_server_gets_its_address() -> None:
     assert up.name_server_env(up.Wanted(host="::1", port=0, log_level="INFO")) == {
         "MODELENGINE_LISTEN_HOST": "::1",
@@ -29,6 +47,14 @@ def test_the_name_server_gets_its_address() -> None:
         "MODELENGINE_GRACE_S": "30.0",
         "MODELENGINE_LOG_LEVEL": "INFO",
     }
+
+
+@pytest.mark.parametrize(("named", "engines"), [(None, None), ("off", None), ("9600", "0"), ("0", "0")])
+def test_a_port_for_metrics_is_the_name_server_s_and_engines_take_free_ones(
+    named: str | None, engines: str | None
+) -> None:
+    inherited = {"MODELENGINE_METRICS_PORT": named} if named else {}
+    assert up.engine_metrics_env(inherited).get("MODELENGINE_METRICS_PORT") == engines
 
 
 def test_what_listens_on_all_interfaces_is_reached_on_the_loopback() -> None:

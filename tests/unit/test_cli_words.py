@@ -38,6 +38,13 @@ def test_options_get_the_types_of_the_protocol() -> None:
     assert chat_options.parse(given) == ChatOptions(temperature=0.5, max_new_tokens=7, seed=3, stop=("END",))
 
 
+def test_options_that_are_no_numbers_are_true_false_or_json() -> None:
+    given = ["think=True", 'logit_bias={"5": -1}', 'response_format={"type": "json_object"}']
+    options = chat_options.parse(given)
+    assert (options.think, options.logit_bias) == (True, {"5": -1})
+    assert options.response_format == {"type": "json_object"}
+
+
 def test_a_repeated_stop_adds_up_and_may_hold_an_equals_sign() -> None:
     assert chat_options.parse(["stop=a", "stop=b=c"]).stop_strings == ("a", "b=c")
 
@@ -49,6 +56,9 @@ def test_a_repeated_stop_adds_up_and_may_hold_an_equals_sign() -> None:
         ("temperature=hot", "option temperature: expected a number, got 'hot'"),
         ("seed=1.5", "option seed: expected a whole number, got '1.5'"),
         ("seed", "option 'seed': expected name=value"),
+        ("think=yes", "option think: expected true or false, got 'yes'"),
+        ("response_format=json", "option response_format: expected JSON of an object, got 'json'"),
+        ("logit_bias=[1]", "option logit_bias: expected JSON of an object, got '[1]'"),
     ],
 )
 def test_a_wrong_option_says_what_is_right(given: str, message: str) -> None:

@@ -122,9 +122,12 @@ async def test_a_replica_that_the_front_door_cannot_reach_is_out_at_once_and_oth
 ) -> None:
     directory.take("a", registry(ONE, TWO))
     directory.unreachable(ONE.info)
+    directory.unreachable(ONE.info)
     assert directory.services("chat", "demo") == [TWO.info]
+    assert directory.ejections == 1
     directory.unreachable(TWO.info)
     assert directory.services("chat", "demo") == []
+    assert directory.ejections == 2
     assert isinstance(directory.missing("chat", "demo"), errors.Unavailable)
 
 

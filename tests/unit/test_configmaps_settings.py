@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from modelengine import errors
-from modelengine_gateway.settings import RegistryKind, Settings, from_env
+from modelengine_gateway.settings import RegistryKind, from_env
 
 
 def test_names_are_in_memory_unless_configmaps_are_asked_for() -> None:
@@ -26,7 +27,7 @@ def test_namespaces_are_a_comma_list_and_none_is_all(given: str, namespaces: tup
 
 
 def test_the_own_namespace_is_read() -> None:
-    assert from_env({"MODELENGINE_NAMESPACE": "models"}) == Settings(own_namespace="models")
+    assert from_env({"MODELENGINE_NAMESPACE": "models"}) == replace(from_env({}), own_namespace="models")
 
 
 @pytest.mark.parametrize("bad", ["Team", "a b", "a/b", "-a", "a-", "x" * 64, "a,../x", "a;b", "*"])

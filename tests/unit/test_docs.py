@@ -66,7 +66,7 @@ def test_the_readme_s_settings_are_those_that_the_servers_and_the_clients_read()
     environments = {"gateway": Recorder(), "runtime": Recorder()}
     gateway_settings.from_env(environments["gateway"])
     runtime_settings.from_env(environments["runtime"])
-    read = environments["gateway"].asked | environments["runtime"].asked | {flows.RELAYED_VARIABLE}
+    read = environments["gateway"].asked | environments["runtime"].asked | {flows.RELAYED_VARIABLE, flows.KEY_VARIABLE}
     assert {cells[0].strip("`") for cells in rows("| Variable |")} == read
 
 

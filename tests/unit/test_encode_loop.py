@@ -66,7 +66,7 @@ def test_two_requests_share_a_step(loop, runner, outcomes):
 
 def test_the_error_of_one_text_reaches_only_its_request(loop, outcomes):
     submitted(loop, outcomes, "good", [1, 2], [3, 4])
-    submitted(loop, outcomes, "bad", [13, 13], [5, 6])
+    submitted(loop, outcomes, "bad", [13, 13], [13, 13], [5, 6])
     turned(loop)
     assert outcomes["good"] == [2.0, 2.0]
     assert isinstance(outcomes["bad"], errors.RequestFailed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelengine import env, errors
+from modelengine_api.pages import Policy
 from modelengine_gateway import settings
 from modelengine_runtime import settings as engine_settings
 
@@ -27,11 +28,16 @@ def test_each_variable_is_read() -> None:
             "MODELENGINE_LEASE_S": "2.5",
             "MODELENGINE_GRACE_S": "1",
             "MODELENGINE_LOG_LEVEL": "debug",
+            "MODELENGINE_MAX_CONNECTIONS": "7",
+            "MODELENGINE_API_KEYS": "/keys",
+            "MODELENGINE_OWN_KEY": "sha256:0",
             "MODELENGINE_FIRST_BYTE_S": "30",
             "MODELENGINE_BETWEEN_BYTES_S": "20",
             "MODELENGINE_ANSWER_S": "100",
             "MODELENGINE_QUEUE_LENGTH": "7",
             "MODELENGINE_QUEUE_S": "0",
+            "MODELENGINE_LOG_FORMAT": "json",
+            "MODELENGINE_METRICS_PORT": "0",
         }
     )
     assert chosen == settings.Settings(
@@ -45,7 +51,22 @@ def test_each_variable_is_read() -> None:
         answer_s=100,
         queue_length=7,
         queue_s=0,
+        max_connections=7,
+        api_keys="/keys",
+        own_key="sha256:0",
+        pages=Policy(),
+        log_format=env.LogFormat.JSON,
+        metrics_port=env.MetricsPort(0),
     )
+
+
+def test_the_front_door_has_metrics_at_9528_where_that_is_free_and_an_engine_only_where_it_is_told() -> None:
+    assert settings.from_env({}).metrics_port == env.MetricsPort(9528, is_asked_for=False)
+    assert engine_settings.from_env({}).metrics_port is None
+    asked_for = {"MODELENGINE_METRICS_PORT": "9528"}
+    assert settings.from_env(asked_for).metrics_port == env.MetricsPort(9528)
+    assert engine_settings.from_env(asked_for).metrics_port == env.MetricsPort(9528)
+    assert settings.from_env({"MODELENGINE_METRICS_PORT": "off"}).metrics_port is None
 
 
 def test_an_engine_that_listens_on_all_interfaces_registers_an_address_that_can_be_dialled() -> None:
@@ -56,7 +77,7 @@ def test_an_engine_that_listens_on_all_interfaces_registers_an_address_that_can_
 
 
 def test_an_empty_value_counts_as_not_set() -> None:
-    assert settings.from_env({"MODELENGINE_LISTEN_PORT": " ", "MODELENGINE_LEASE_S": ""}) == settings.Settings()
+    assert settings.from_env({"MODELENGINE_LISTEN_PORT": " ", "MODELENGINE_LEASE_S": ""}) == settings.from_env({})
 
 
 @pytest.mark.parametrize(
@@ -76,6 +97,10 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("MODELENGINE_QUEUE_S", "3601", "a number from 0 to 3600"),
         ("MODELENGINE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, got 'LOUD'"),
         ("MODELENGINE_EXIT_WITH_STDIN", "yes", "one of 0, 1"),
+        ("MODELENGINE_LOG_FORMAT", "xml", "one of text, json, got 'xml'"),
+        ("MODELENGINE_METRICS_PORT", "65536", "a port from 0 to 65535 or off, got '65536'"),
+        ("MODELENGINE_METRICS_PORT", "-1", "a port from 0 to 65535 or off"),
+        ("MODELENGINE_METRICS_PORT", "²", "a port from 0 to 65535 or off"),
     ],
 )
 def test_a_bad_value_names_the_variable_and_what_is_allowed(name: str, value: str, allowed: str) -> None:

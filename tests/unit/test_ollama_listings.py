@@ -80,8 +80,13 @@ def test_show_of_an_engine_that_tells_nothing_makes_nothing_up() -> None:
     ollama.ShowResponse(**body)
 
 
-def test_a_model_that_does_not_chat_embeds() -> None:
-    assert listings.show(Told({"protocol": "embed"}, 0.0))["capabilities"] == ["embedding"]
+def test_what_a_model_can_do_is_what_clients_choose_it_by() -> None:
+    chats = Told({"protocol": "chat", "capabilities": ["tools", "thinking"]}, 0.0)
+    assert listings.show(chats)["capabilities"] == ["completion", "tools", "thinking"]
+    embeds = listings.show(Told({"protocol": "embed", "architecture": "BertModel", "dimensions": 384}, 0.0))
+    assert embeds["capabilities"] == ["embedding"]
+    assert embeds["model_info"]["bert.embedding_length"] == 384
+    assert listings.show(Told({"protocol": "rerank"}, 0.0))["capabilities"] == []
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_what_ollama_takes_for_no_seed_and_for_the_likeliest_token_alone_is_take
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content: must be a string, got 3"),
         ({"messages": [*QUESTION, {"role": "user", "images": ["aGk="]}]}, "messages[1].images: this server takes text"),
         ({"messages": "hi"}, "messages: must be a list"),
+        ({"tools": [{"type": "function"}], "format": "json"}, "format: does not go with tools; leave one of them out"),
         ({"tools": [3]}, "tools[0]: must be an object, got 3"),
         ({"model": ""}, "model: must have at least 1 character(s)"),
         ({"model": None}, "model: is required"),
@@ -158,8 +159,9 @@ def test_a_field_that_is_named_as_something_of_ours_hides_nothing() -> None:
 
 
 def test_nothing_is_named_where_all_is_honoured() -> None:
-    fields = {"options": {"seed": 1}, "format": "json", "think": True, "tools": [], "stream": False, "logprobs": True}
+    fields = {"options": {"seed": 1}, "think": True, "tools": [], "stream": False, "logprobs": True}
     assert ignored_names(chat_call(**fields)) == []
+    assert ignored_names(chat_call(format="json", think=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,14 @@ def test_a_format_becomes_the_native_one(given_format: Any, expected: ResponseFo
 @pytest.mark.parametrize(("given_think", "expected"), [(None, None), (False, False), (True, True), ("low", True)])
 def test_thinking_is_asked_for_at_any_level(given_think: Any, expected: bool | None) -> None:
     assert chat(think=given_think).options.think is expected
+
+
+@pytest.mark.parametrize("given_think", [True, "high"])
+def test_a_format_comes_before_thoughts_where_both_are_asked_for(given_think: Any) -> None:
+    call = chat_call(think=given_think, format="json")
+    assert requests.chat(call, "demo").options.think is None
+    assert ignored_names(call) == ["think"]
+    assert chat(think=False, format="json").options.think is False
 
 
 def test_likelihoods_are_asked_for_with_as_many_alternatives_as_wanted() -> None:

@@ -179,7 +179,7 @@ def test_what_the_answer_must_look_like_is_passed_on(given: Any, form: ResponseF
             {"max_tokens": 1, "max_completion_tokens": 2},
             "max_tokens: is the old name of max_completion_tokens, but 1 and 2 were given",
         ),
-        ({"logit_bias": {"a": 1}}, 'logit_bias.a.[key]: must be a whole number, got "a"'),
+        ({"logit_bias": {"a": 1}}, 'logit_bias.a: must be a whole number, got "a"'),
         ({"stop": ["x"] * 17}, "stop: must have at most 16 items, got 17"),
         ({"messages": []}, "messages: must have at least 1 item(s), got 0"),
         ({"messages": [5]}, "messages[0]: must be an object, got 5"),

@@ -264,6 +264,7 @@ def test_a_model_of_the_hub_is_fetched_into_the_cache_first(cache: Object | None
         "MODELENGINE_MODEL_SOURCE": "hf://Qwen/Qwen3@main",
         "MODELENGINE_LISTEN_HOST": "0.0.0.0",
         "MODELENGINE_LISTEN_PORT": "8000",
+        "MODELENGINE_LOG_FORMAT": "json",
         "HF_HOME": "/cache",
         "HOME": "/tmp",
         "HF_TOKEN": {"secretKeyRef": {"name": "modelengine-hub-token", "key": "token", "optional": True}},
@@ -322,6 +323,14 @@ def test_a_user_s_variables_come_last_and_can_not_be_ours() -> None:
     ours = {name for container in containers(pod(HUB)) for name in env(container)}
     assert all(name.startswith(RESERVED_PREFIX) or name in RESERVED_ENV for name in ours)
     assert "B" not in env(fetch_of(pod(HUB | {"runtime": {"env": [{"name": "B", "value": "1"}]}})))
+
+
+@pytest.mark.parametrize("protocol", ["chat", "embed", "rerank"])
+def test_the_engine_and_the_registry_are_told_what_the_model_is_asked_for(protocol: str) -> None:
+    given = {"model": {"source": "demo://"}, "protocol": protocol}
+    assert env(engine_of(pod(given)))["MODELENGINE_PROTOCOL"] == protocol
+    template = made(samples.engine("qwen", given))[resources.DEPLOYMENTS]["spec"]["template"]
+    assert template["metadata"]["annotations"]["modelengine.dev/protocol"] == protocol
 
 
 def test_a_served_name_is_no_place_for_variables() -> None:

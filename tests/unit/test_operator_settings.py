@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from modelengine.env import LogFormat, MetricsPort
 from modelengine.errors import InvalidRequest
 from modelengine_operator import settings
 from modelengine_operator.settings import Settings
@@ -26,6 +27,8 @@ def test_only_the_engine_s_image_must_be_said() -> None:
         hub_endpoint="",
         health_port=8080,
         log_level="INFO",
+        log_format=LogFormat.JSON,
+        metrics_port=MetricsPort(9528, is_asked_for=False),
     )
 
 
@@ -39,6 +42,8 @@ def test_everything_can_be_said() -> None:
         "MODELENGINE_HUB_ENDPOINT": "https://hub.example/hf",
         "MODELENGINE_HEALTH_PORT": "9000",
         "MODELENGINE_LOG_LEVEL": "debug",
+        "MODELENGINE_LOG_FORMAT": "text",
+        "MODELENGINE_METRICS_PORT": "9000",
     }
     assert settings.from_env(given) == Settings(
         namespace="modelengine",
@@ -50,6 +55,8 @@ def test_everything_can_be_said() -> None:
         hub_endpoint="https://hub.example/hf",
         health_port=9000,
         log_level="DEBUG",
+        log_format=LogFormat.TEXT,
+        metrics_port=MetricsPort(9000),
     )
 
 

@@ -29,6 +29,11 @@ def test_a_temperature_makes_a_greedy_model_sample():
     assert resolve(ChatOptions(temperature=1.0), {"do_sample": False}, seed=1).temperature == 1.0
 
 
+def test_what_only_the_request_can_ask_for_comes_from_it():
+    options = ChatOptions(logit_bias={7: 1.0, 3: -2.5}, top_logprobs=0)
+    assert resolve(options, {}, seed=1) == Sampling(seed=1, logit_bias=((3, -2.5), (7, 1.0)), top_logprobs=0)
+
+
 def test_noise_is_a_function_of_seed_and_index():
     assert uniform(7, 3) == uniform(7, 3)
     assert len({uniform(7, 3), uniform(7, 4), uniform(8, 3)}) == 3

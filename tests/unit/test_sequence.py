@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelengine.protocol import FinishReason
+from modelengine.protocol import FinishReason, Timings
 from modelengine_runtime.sampling import Likelihood, Sampling
-from modelengine_runtime.sequence import ChatSequence, End, Part, Status
+from modelengine_runtime.sequence import ChatSequence, End, Part, Status, Usage
 from modelengine_runtime.text import AnswerText
 
 LETTERS = "abcdefghij"
@@ -187,3 +187,37 @@ def test_nothing_is_guessed_where_each_token_has_to_be_asked_about(asks):
 
     assert again() == [4, 5]
     assert again(**{"guide": {"guide": Noting()}, "likelihoods": {"sampling": Sampling(top_logprobs=0)}}[asks]) == []
+
+
+class Ticking:
+    """A clock that says what it is set to."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_an_answer_takes_is_counted_from_its_coming_to_its_end():
+    one = sequence(prompt=40)
+    one.clock = clock = Ticking()
+    one.__post_init__()
+    clock.now = 2.0
+    one.begin(cached=32)
+    one.move(Status.WAITING)
+    clock.now = 3.0
+    # Preempted, and admitted again with more of it in the cache: the first time counts.
+    one.begin(cached=48)
+    clock.now = 5.0
+    one.accept(1)
+    clock.now = 9.0
+    assert one.usage == Usage(32, Timings(queued_s=2.0, prompt_s=3.0, answer_s=4.0))
+    one.accept(END_OF_TURN)
+    clock.now = 100.0
+    assert one.usage == Usage(32, Timings(queued_s=2.0, prompt_s=3.0, answer_s=4.0))
+
+
+def test_no_more_of_the_prompt_is_cached_than_there_is():
+    one = sequence(prompt=3)
+    one.begin(cached=16)
+    assert one.usage.cached_tokens == 3

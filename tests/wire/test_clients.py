@@ -20,7 +20,7 @@ from modelengine import (
     wire,
 )
 from modelengine.aio import AsyncStream
-from modelengine.protocol import to_json
+from modelengine.protocol import ChatOptions, ResponseFormat, to_json
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -98,6 +98,43 @@ def test_a_name_is_waited_for_asked_and_chatted_with(chat_client, front_door, st
     assert (last.done, last.content) == (True, None)
     assert [request.stream for request in fake.requests] == [False, True]
     assert fake.requests[0].options.max_new_tokens == 9
+
+
+TOOL = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}}
+CALL = {"index": 0, "id": "1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+LIKELY = {"token": "Hello", "token_id": 0, "logprob": -0.5, "bytes": [72], "top": []}
+
+
+def test_thoughts_calls_and_likelihoods_come_and_how_to_call_is_told(chat_client, front_door, start_engine):
+    words = [{"reasoning_content": "hm"}, {"content": "Hello", "logprobs": (LIKELY,)}, {"tool_calls": (CALL,)}]
+    fake = FakeEngine(words=words)
+    start_engine(fake, front_door)
+    how = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+    answer = chat_client.chat("demo", HELLO, **how, options={"top_logprobs": 0, "think": False})
+    assert (answer.reasoning_content, answer.content, answer.finish_reason) == ("hm", "Hello", "tool_calls")
+    assert (answer.tool_calls, answer.logprobs) == ((CALL,), (LIKELY,))
+    thought, word, call, last = chat_client.chat("demo", HELLO, **how, stream=True)
+    assert (thought.content, thought.reasoning_content) == ("", "hm")
+    assert (word.content, word.logprobs) == ("Hello", (LIKELY,))
+    assert (call.tool_calls, last.finish_reason) == ((CALL,), "tool_calls")
+    for request in fake.requests:
+        assert (request.tool_choice, request.parallel_tool_calls) == ("required", False)
+    assert fake.requests[0].options == ChatOptions(top_logprobs=0, think=False)
+    # What was said goes back into the conversation as it came.
+    said = {"role": "assistant", "reasoning_content": "hm", "tool_calls": answer.tool_calls}
+    chat_client.chat("demo", [*HELLO, said, {"role": "tool", "content": "12:30", "tool_call_id": "1"}], tools=[TOOL])
+    assert fake.requests[-1].messages[-2].tool_calls == (CALL,)
+
+
+def test_a_format_is_told_as_a_record_or_as_plain_data(chat_client, front_door, start_engine):
+    fake = FakeEngine()
+    start_engine(fake, front_door)
+    shape = ResponseFormat("choice", choice=("a", "b"))
+    for given in (shape, to_json(shape)):
+        chat_client.chat("demo", HELLO, options={"response_format": given})
+    assert [request.options.response_format for request in fake.requests] == [shape, shape]
+    with pytest.raises(errors.InvalidRequest, match=r"options\.response_format\.schema: unknown; known are choice"):
+        chat_client.chat("demo", HELLO, options={"response_format": {"type": "json_schema", "schema": {}}})
 
 
 def test_closing_a_stream_early_stops_the_engine_within_a_second(chat_client, front_door, start_engine):

@@ -27,7 +27,7 @@ def engine(start_engine: StartEngine) -> str:
     ("body", "says"),
     [
         (b'{"model": ', "body: is not JSON: EOF while parsing a value at line 1 column 10"),
-        (b"[" * 1000, "recursion limit"),
+        (b"[" * 1000, "body: is nested more than 64 deep"),
         ([], "body: must be an object"),
         ({**GOOD, "messages": []}, "messages: must have at least 1 item(s), got 0"),
         ({**GOOD, "messages": [{"role": "user", "content": 7}]}, "messages[0].content: must be a string, got 7"),

@@ -13,7 +13,7 @@ import ollama
 import pytest
 
 from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, until
-from fakes import FakeEngine
+from fakes import FakeEngine, Informants
 from modelengine import NameServerClient, errors
 from modelengine.protocol import ResponseFormat
 from modelengine_api import ignored
@@ -127,11 +127,12 @@ def test_what_is_asked_of_the_engine_arrives_there(address: str, fake: FakeEngin
         {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": {"town": "Bonn"}}}]},
         {"role": "tool", "tool_name": "weather", "content": "sun"},
     ]
-    asked = {"messages": messages, "tools": [tool], "format": schema, "think": True, "logprobs": True}
+    asked = {"messages": messages, "tools": [tool], "think": True, "logprobs": True}
     assert ask(address, "/api/chat", chat(**asked, options={"repeat_penalty": 1.5})).status == 200
+    assert ask(address, "/api/chat", chat(format=schema)).status == 200
     request = fake.requests[0]
     assert request.tools == (tool,)
-    assert request.options.response_format == ResponseFormat("json_schema", json_schema=schema)
+    assert fake.requests[1].options.response_format == ResponseFormat("json_schema", json_schema=schema)
     assert (request.options.think, request.options.top_logprobs) == (True, 0)
     assert request.options.repetition_penalty == 1.5
     assert request.messages[1].tool_calls is not None
@@ -158,6 +159,18 @@ def test_a_bad_value_is_refused_before_it_reaches_the_engine(address: str, fake:
     reply = ask(address, path, {**chat(), "prompt": "hi", "options": {"temperature": -1}})
     assert (reply.status, error(reply)) == (400, "options.temperature: must be at least 0, got -1")
     assert ask(address, path, b"{").status == 400
+    assert fake.requests == []
+
+
+def test_what_fields_mean_together_is_looked_at_before_it_reaches_the_engine(address: str, fake: FakeEngine) -> None:
+    for fields, message in (
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name: must be a string"),
+        ({"format": {"x-guidance": {}}}, "format.x-guidance: is not for requests"),
+    ):
+        for stream in (True, False):
+            reply = ask(address, "/api/chat", chat(stream=stream, **fields))
+            assert reply.status == 400
+            assert error(reply).startswith(message)
     assert fake.requests == []
 
 
@@ -197,6 +210,13 @@ def test_a_call_without_a_question_says_that_it_loads_or_unloads(
             **said,
         }
     assert fake.requests == []
+
+
+def test_a_model_that_is_away_can_t_be_loaded_and_is_as_good_as_unloaded(stack: ExitStack) -> None:
+    address = f"127.0.0.1:{stack.enter_context(running(Informants().app(), grace_s=0))}"
+    assert ask(address, "/api/chat", {"model": "broken"}).status == 503
+    unloaded = ask(address, "/api/chat", {"model": "broken", "keep_alive": 0})
+    assert (unloaded.status, json.loads(unloaded.body)["done_reason"]) == (200, "unload")
 
 
 def test_a_full_engine_says_when_to_come_again(address: str, fake: FakeEngine) -> None:

@@ -12,7 +12,7 @@ import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletion
 
-from callers import OpenFrontDoor, StartEngine, ask, engine_process, until
+from callers import StartEngine, ask, engine_process, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, errors
 from openai_types import chunks, error_of, events, typed
@@ -216,18 +216,43 @@ def test_hostile_bodies_are_a_400_at_once(engine: str, number: int) -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_what_does_not_go_together_is_refused_before_an_engine_is_asked(serve: Any) -> None:
+    fake = FakeEngine()
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}
+    address = serve(fake)
+    for field, body in {
+        "tools[0].function.parameters.type": {"tools": [tool]},
+        "response_format.json_schema.x-guidance": {
+            "response_format": {"type": "json_schema", "json_schema": {"schema": {"x-guidance": {}}}}
+        },
+    }.items():
+        reply = ask(address, CHAT, {**GOOD, **body})
+        assert (reply.status, error_of(reply.body)["param"]) == (400, field)
+        assert error_of(reply.body)["message"].startswith(field)
+    assert fake.requests == []
+
+
 def test_a_slow_reader_of_several_choices_holds_the_engine_back_not_the_memory(
-    open_front_door: OpenFrontDoor, start_engine: StartEngine
+    front_door: str, start_engine: StartEngine
 ) -> None:
-    fake = FakeEngine(words=["x" * 10_000] * 20_000)
-    address = open_front_door()
-    start_engine(fake, address)
-    host, port = address.split(":")
+    class Counting(FakeEngine):
+        said = 0
+
+        async def stream(self, request: Any) -> Any:
+            async for line in super().stream(request):
+                self.said += 1
+                yield line
+
+    # 400 MB in all, if nobody waited for the reader.
+    fake = Counting(words=["x" * 100_000] * 2000, pause_s=1e-6)
+    start_engine(fake, front_door)
+    host, port = front_door.split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     connection.request("POST", CHAT, json.dumps({**STREAM, "n": 2}), {"content-type": "application/json"})
-    assert until(lambda: fake.open_streams == 2, 5)
-    time.sleep(0.5)
-    # 400 MB would come at once if nobody waited for the reader.
-    assert fake.open_streams == 2
+    before = -1
+    while fake.said != before:
+        before = fake.said
+        time.sleep(0.5)
+    assert 0 < fake.said < 1000
     connection.close()
     assert until(lambda: fake.open_streams == 0, 5)

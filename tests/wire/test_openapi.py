@@ -32,7 +32,8 @@ def refs(node: Any) -> set[str]:
 
 
 def test_every_route_says_what_it_takes_and_what_it_answers(document: Any) -> None:
-    posts = {path: item["post"] for path, item in document["paths"].items() if "post" in item}
+    ours = {path: item for path, item in document["paths"].items() if path.startswith(("/engine/", "/nameserver/"))}
+    posts = {path: item["post"] for path, item in ours.items()}
     assert {f"/nameserver/{method}" for method in NameServerMethod} <= posts.keys()
     takes_nothing = {"/nameserver/info", "/nameserver/support_methods"}
     assert {path for path, operation in posts.items() if "requestBody" not in operation} == takes_nothing

@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modelengine import errors, wire
+from modelengine.cli.screen import Screen
 from modelengine.client import ChatClient
-from modelengine.protocol import ChatOptions, Message, to_json
-
-# What is not text, except tab and newline; a carriage return is left out, for it is mostly half of a line's end.
-CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-CONTROLS |= {ord("\r"): ""}
+from modelengine.protocol import ChatChunk, ChatOptions, ChatResponse, Message, to_json
 
 Clock = Callable[[], float]
 
@@ -60,51 +56,37 @@ class Asking:
 
 def ask(client: ChatClient, model: str, messages: Sequence[Message], how: Asking, answer: Answer, clock: Clock) -> None:
     """Prints the answer and fills `answer`. However it ends early, the engine stops generating."""
-    with _line_ended(answer, how):
-        try:
-            (_streamed if how.stream else _whole)(client, model, messages, how, answer, clock)
-        except errors.ModelEngineError as failure:
-            if how.as_json:
-                _print_envelope(wire.error(failure))
-            raise
-
-
-def _streamed(
-    client: ChatClient, model: str, messages: Sequence[Message], how: Asking, answer: Answer, clock: Clock
-) -> None:
-    with client.chat(model, messages, stream=True, options=how.options) as parts:
-        for part in parts:
+    screen = Screen()
+    try:
+        for part in _parts(client, model, messages, how):
             answer.took(part.content, part.response_length, part.finish_reason, clock())
             if how.as_json:
                 _print_envelope(wire.ok(to_json(part)))
             else:
-                _print_text(part.content or "")
-
-
-def _whole(
-    client: ChatClient, model: str, messages: Sequence[Message], how: Asking, answer: Answer, clock: Clock
-) -> None:
-    reply = client.chat(model, messages, options=how.options)
-    answer.took(reply.content, reply.response_length, reply.finish_reason, clock())
-    if how.as_json:
-        _print_envelope(wire.ok(to_json(reply)))
-    else:
-        _print_text(reply.content)
-
-
-@contextmanager
-def _line_ended(answer: Answer, how: Asking) -> Iterator[None]:
-    """What comes after the text, a shell prompt or an error, begins on a line of its own."""
-    try:
-        yield
+                _show(screen, part)
+    except errors.ModelEngineError as failure:
+        if how.as_json:
+            _print_envelope(wire.error(failure))
+        raise
     finally:
-        if answer.text and not answer.text.endswith("\n") and not how.as_json:
-            print(flush=True)
+        screen.end()
 
 
-def _print_text(text: str) -> None:
-    # A model may say anything, but it may not move the cursor or retitle the window.
-    print(text.translate(CONTROLS) if sys.stdout.isatty() else text, end="", flush=True)
+def _parts(
+    client: ChatClient, model: str, messages: Sequence[Message], how: Asking
+) -> Iterator[ChatChunk | ChatResponse]:
+    if not how.stream:
+        yield client.chat(model, messages, options=how.options)
+        return
+    with client.chat(model, messages, stream=True, options=how.options) as parts:
+        yield from parts
+
+
+def _show(screen: Screen, part: ChatChunk | ChatResponse) -> None:
+    screen.think(part.reasoning_content or "")
+    screen.say(part.content or "")
+    for call in part.tool_calls or ():
+        screen.call(call)
 
 
 def _print_envelope(envelope: dict[str, object]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from modelengine import errors
 from modelengine.protocol import ChatOptions
 
 # "a whole number" and "a number" are what a person can act on; bounds are the server's to tell.
-KINDS = {int: "a whole number", float: "a number"}
+KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", dict: "JSON of an object"}
 
 
 def parse(assignments: Iterable[str]) -> ChatOptions:
@@ -38,17 +39,32 @@ def with_option(options: ChatOptions, name: str, value: str, *, adds_up: bool = 
     return dataclasses.replace(options, **{name: typed})
 
 
-def _typed(name: str, value: str) -> int | float | str:
+def _typed(name: str, value: str) -> Any:
     kind = _kind(name)
     try:
-        return kind(value)
-    except ValueError:
+        return READERS[kind](value)
+    except (ValueError, KeyError):
         raise errors.InvalidRequest(f"option {name}: expected {KINDS[kind]}, got {value!r}") from None
 
 
-def _kind(name: str) -> type[int] | type[float] | type[str]:
+def _object(value: str) -> dict[str, Any]:
+    read = json.loads(value)
+    if not isinstance(read, dict):
+        raise ValueError("no object")
+    return read
+
+
+def _flag(value: str) -> bool:
+    return {"true": True, "false": False}[value.lower()]
+
+
+READERS: Mapping[Any, Callable[[str], Any]] = {int: int, float: float, bool: _flag, dict: _object, str: str}
+
+
+def _kind(name: str) -> Any:
     """The plain type under the field's bounds: `Annotated[int, Ge(1)] | None` is int."""
     hint = get_type_hints(ChatOptions, include_extras=True)[name]
-    bounded = next(given for given in get_args(hint) if get_origin(given) is Annotated)
-    kind = get_args(bounded)[0]
-    return kind if kind in (int, float) else str
+    given = next(each for each in get_args(hint) if each is not type(None))
+    kind = get_args(given)[0] if get_origin(given) is Annotated else given
+    kind = get_origin(kind) or kind
+    return dict if dataclasses.is_dataclass(kind) else kind

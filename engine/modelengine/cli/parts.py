@@ -9,8 +9,16 @@ from typing import Any
 from modelengine import errors
 
 NEEDS = {
-    "gateway": ("fastapi", "uvicorn", "aiohttp", "modelengine_gateway"),
-    "engine": ("fastapi", "uvicorn", "torch", "transformers", "huggingface_hub", "modelengine_runtime"),
+    "gateway": ("fastapi", "uvicorn", "aiohttp", "prometheus_client", "modelengine_gateway"),
+    "engine": (
+        "fastapi",
+        "uvicorn",
+        "prometheus_client",
+        "torch",
+        "transformers",
+        "huggingface_hub",
+        "modelengine_runtime",
+    ),
 }
 
 

@@ -45,14 +45,22 @@ class Command:
 class Supervisor:
     """Runs one name server and its engines, by title, until they are told to stop.
 
-    `host` is where the name server can be reached. Its port is read from its first line on stdout and handed to the
-    engines; a restarted name server is told to take the same one.
+    `host` is where the name server can be reached, `api_key` what it is asked with. Its port is read from its first
+    line on stdout and handed to the engines; a restarted name server is told to take the same one.
     """
 
-    def __init__(self, plan: Supervision, name_server: Command, engines: Mapping[str, Command], host: str) -> None:
+    def __init__(
+        self,
+        plan: Supervision,
+        name_server: Command,
+        engines: Mapping[str, Command],
+        host: str,
+        api_key: str | None = None,
+    ) -> None:
         self._plan = plan
         self._commands = {NAME_SERVER: name_server, **engines}
         self._host = host
+        self._api_key = api_key
         self._port: int | None = None
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -154,7 +162,7 @@ class Supervisor:
         # Takes a while to import, and meanwhile the engine is loading.
         from modelengine.cli.replicas import Replicas
 
-        client, pids = Replicas(self._address), dict[ServerInfo, int]()
+        client, pids = Replicas(self._address, api_key=self._api_key), dict[ServerInfo, int]()
         while not self._plan.is_over:
             try:
                 with client.watch() as snapshots:

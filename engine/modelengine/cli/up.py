@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +15,12 @@ import typer
 from modelengine import addresses, env
 from modelengine.cli import parts
 from modelengine.cli.supervision import Supervision
+from modelengine.flows import KEY_VARIABLE
 from modelengine.protocol import CHAT, DEFAULT_PORT, host_in_url
+
+# Settings of the front door: where its keys are, and what its own starter's is known by.
+API_KEYS = "MODELENGINE_API_KEYS"
+OWN_KEY = "MODELENGINE_OWN_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +94,37 @@ def start(wanted: Wanted) -> int:
     from modelengine.cli.supervisor import Command, Supervisor
 
     inherited = dict(os.environ)
-    name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted))
-    engine = Command(argv("modelengine_runtime"), inherited | engine_env(wanted))
+    key = own_key(inherited)
+    name_server = Command(argv("modelengine_gateway"), inherited | name_server_env(wanted) | key.for_name_server)
+    of_engine = engine_env(wanted) | engine_metrics_env(inherited) | key.for_clients
+    engine = Command(argv("modelengine_runtime"), inherited | of_engine)
     titles = engine_titles(wanted)
     has_parent = env.flag(os.environ, env.EXIT_WITH_STDIN)
     plan = Supervision(titles, wanted.grace_s, "" if has_parent else hint(wanted))
-    supervisor = Supervisor(plan, name_server, dict.fromkeys(titles, engine), wanted.reachable_host)
+    children = dict.fromkeys(titles, engine)
+    supervisor = Supervisor(plan, name_server, children, wanted.reachable_host, key.text)
     return supervisor.run(ends_with_stdin=has_parent)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """What this `up` and its engines say to a name server that asks for keys; no text where it does not."""
+
+    text: str | None = None
+
+    @property
+    def for_name_server(self) -> dict[str, str]:
+        """It is told only how to know the key."""
+        return {OWN_KEY: f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"} if self.text else {}
+
+    @property
+    def for_clients(self) -> dict[str, str]:
+        return {KEY_VARIABLE: self.text} if self.text else {}
+
+
+def own_key(inherited: Mapping[str, str]) -> OwnKey:
+    """A new one for each start, which is written nowhere; none where the name server asks for none."""
+    return OwnKey(secrets.token_urlsafe(32) if inherited.get(API_KEYS, "").strip() else None)
 
 
 def argv(module: str) -> tuple[str, ...]:
@@ -124,6 +156,11 @@ def engine_env(wanted: Wanted) -> dict[str, str]:
         MODELENGINE_GRACE_S=wanted.grace_s,
         MODELENGINE_LOG_LEVEL=wanted.log_level,
     )
+
+
+def engine_metrics_env(inherited: Mapping[str, str]) -> dict[str, str]:
+    """A port that is named is the name server's; each engine beside it takes a free one, and logs which."""
+    return _set(MODELENGINE_METRICS_PORT=0) if env.metrics_port(inherited) is not None else {}
 
 
 def engine_titles(wanted: Wanted) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelengine.protocol import CHAT
+from modelengine.protocol import CHAT, EMBED
 from modelengine_api.backend import ModelCard
 from modelengine_api.ollama import timestamps
 
@@ -113,9 +113,12 @@ def _model_info(told: Told) -> dict[str, Any]:
         "general.architecture": name or None,
         "general.parameter_count": told.info.get("parameters"),
         f"{name}.context_length": told.info.get("context_length") if name else None,
+        f"{name}.embedding_length": told.info.get("dimensions") if name else None,
     }
     return {key: value for key, value in facts.items() if value is not None}
 
 
 def _capabilities(info: Mapping[str, Any]) -> list[str]:
-    return ["completion"] if info.get("protocol", CHAT) == CHAT else ["embedding"]
+    if info.get("protocol", CHAT) == CHAT:
+        return ["completion", *info.get("capabilities", ())]
+    return ["embedding"] if info["protocol"] == EMBED else []

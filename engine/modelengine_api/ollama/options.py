@@ -50,7 +50,9 @@ def chat_options(call: Call) -> ChatOptions:
     numbers = {native: _translated(name, given[name]) for name, native in NATIVE_NAMES.items() if name in given}
     if call.logprobs:
         numbers["top_logprobs"] = call.top_logprobs or 0
-    return dataclasses.replace(_read(numbers), response_format=response_format(call.format), think=thinks(call.think))
+    shape, think = response_format(call.format), thinks(call.think)
+    # An answer in a format begins with it: where both are asked for, the format is what a program waits for.
+    return dataclasses.replace(_read(numbers), response_format=shape, think=None if shape and think else think)
 
 
 def response_format(given: Format | None) -> ResponseFormat | None:
@@ -75,7 +77,9 @@ def ignored(call: Call) -> Iterator[str]:
     for name in call.options or {}:
         if name not in NATIVE_NAMES:
             yield f"options.{name}"
-    if isinstance(call.think, str):
+    if call.think and call.format:
+        yield "think"
+    elif isinstance(call.think, str):
         # That it thinks is honoured; how much is not.
         yield f"think={call.think}"
     if call.top_logprobs and not call.logprobs:

@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse
 import modelengine
 from modelengine import errors
 from modelengine.protocol import ChatRequest
-from modelengine_api import bodies, doors, failures, ignored, streaming
+from modelengine_api import bodies, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import calls, keep_alive, listings, names, operations, refusals, requests, wording
 from modelengine_api.ollama.answers import Answer
@@ -96,17 +96,19 @@ async def _answer(
         reason: Literal["load", "unload"] = "unload" if stays_s == 0 else "load"
         await _is_there(backend, call.model, native.model, reason)
         return _json(answer.without_words(reason), headers)
+    with _worded(call):
+        chat_checks.check(native)
     if native.stream:
         lines = _translated(backend, native, answer, call)
         return streaming.LineStream(lines, last_word=_last_word, headers=headers)
-    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
+    with _worded(call):
         whole = await streaming.until_disconnected(request, _whole(backend, native))
     return _json(answer.whole(whole), headers)
 
 
 async def _translated(backend: Backend, native: ChatRequest, answer: Answer, call: calls.Call) -> AsyncGenerator[bytes]:
     """The lines of the answer. Raises what ended it early, after all that came before."""
-    with _worded(call.model, of_prompt=isinstance(call, calls.GenerateCall)):
+    with _worded(call):
         async with contextlib.aclosing(backend.stream(native)) as stream:  # type: ignore[type-var]  # is a generator
             async for data in stream:
                 lines: list[bytes] = []
@@ -142,11 +144,13 @@ def _served(backend: Backend, asked: str) -> str:
 
 
 @contextlib.contextmanager
-def _worded(asked: str, *, of_prompt: bool = False) -> Iterator[None]:
+def _worded(call: calls.Call | str) -> Iterator[None]:
+    """Errors in the client's words: of a call, or of who only names a model."""
+    asked = call if isinstance(call, str) else call.model
     try:
         yield
     except (errors.NotFound, errors.InvalidRequest) as failure:
-        raise wording.worded(failure, asked, of_prompt=of_prompt) from failure
+        raise wording.worded(failure, asked, of_prompt=isinstance(call, calls.GenerateCall)) from failure
 
 
 def _last_word(failure: errors.ModelEngineError) -> bytes:

@@ -66,6 +66,8 @@ class ChatStream:
 
     def feed(self, choice: int, said: Sequence[Part]) -> bytes:
         """The events for these parts of one choice."""
+        if len(said) == 1:
+            return self._event(choice, said[0])
         return b"".join([self._event(choice, part) for part in said])
 
     @property
@@ -80,25 +82,24 @@ class ChatStream:
         return self._head + b',"choices":[],"usage":' + usage + b"}\n\n" + DONE
 
     def _event(self, choice: int, part: Part) -> bytes:
-        event = self._finish(choice, part) if part.get("done") else self._delta(choice, part)
+        event = self._finish(choice, part) if part["done"] else self._delta(choice, part)
         if self._begun[choice]:
             return event
         self._begun[choice] = True
         return self._deltas[choice] + b'"role":"assistant","content":""}' + self._unfinished + event
 
     def _delta(self, choice: int, part: Part) -> bytes:
-        content = part.get("content")
-        if content:
+        if content := part["content"]:
             delta = b'"content":' + orjson.dumps(content)
-        elif part.get("reasoning_content"):
-            delta = b'"reasoning_content":' + orjson.dumps(part["reasoning_content"])
+        elif thought := part.get("reasoning_content"):
+            delta = b'"reasoning_content":' + orjson.dumps(thought)
         elif part.get("tool_calls"):
             delta = b'"tool_calls":' + orjson.dumps(self._numbered(choice, part))
         elif part.get("logprobs"):
             delta = b'"content":""'
         else:
             return b""
-        if part.get("logprobs") is None:
+        if "logprobs" not in part:
             return self._deltas[choice] + delta + b"}" + self._unfinished
         return self._deltas[choice] + delta + b"}" + _logprobs(part) + b',"finish_reason":null' + self._tail
 

@@ -34,9 +34,11 @@ class Fields(BaseModel):
             if value is not None:
                 yield name
         for name, value in self.__dict__.items():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, Fields):
-                    yield from (f"{name}.{inner}" for inner in item.unknown())
+            if isinstance(value, Fields):
+                yield from (f"{name}.{inner}" for inner in value.unknown())
+            elif isinstance(value, tuple):
+                records = [item for item in value if isinstance(item, Fields)]
+                yield from (f"{name}.{inner}" for record in records for inner in record.unknown())
 
 
 class StreamOptions(Fields):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +22,7 @@ DONE = b"data: [DONE]\n\n"
 LEAST_LOGPROB = -9999.0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What some lines say: parts, and the error that came after them."""
 
     parts: Sequence[Part]
@@ -34,24 +32,20 @@ class Batch:
 def of(lines: bytes) -> Batch:
     """Reads whole lines. What came before an error is not lost by it."""
     parts: list[Part] = []
-    try:
-        for line in lines.split(b"\n"):
-            if line:
-                parts.append(_part(line))
-    except errors.ModelEngineError as failure:
-        return Batch(parts, failure)
+    for line in lines.split(b"\n"):
+        if not line:
+            continue
+        try:
+            envelope = orjson.loads(line)
+            part = envelope["msg"] if envelope["state"] == "ok" else wire.unwrap(envelope)
+            # What is no part has no such field.
+            part["done"]
+            parts.append(part)
+        except errors.ModelEngineError as failure:
+            return Batch(parts, failure)
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return Batch(parts, errors.StreamBroken("a line of the answer is no part of one"))
     return Batch(parts)
-
-
-def _part(line: bytes) -> Part:
-    try:
-        envelope = orjson.loads(line)
-    except orjson.JSONDecodeError as failure:
-        raise errors.StreamBroken("a line of the answer is not JSON") from failure
-    msg = wire.unwrap(envelope)
-    if not isinstance(msg, dict):
-        raise errors.StreamBroken("a line of the answer is no part of one")
-    return msg
 
 
 def new_id(prefix: str) -> str:

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest
-from modelengine_api import bodies, doors, failures, ignored, streaming
+from modelengine_api import bodies, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, parts
+from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, operations, parts
 from modelengine_api.openai.chat import ChatCompletionRequest
 from modelengine_api.openai.chat_answer import ChatStream
 from modelengine_api.openai.completion import CompletionRequest
@@ -45,28 +45,28 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/v1")
     started = int(time.time())
 
-    @router.get("/models")
+    @router.get("/models", openapi_extra=operations.LIST_MODELS)
     async def list_models() -> Response:
         return answer(models.listing(backend.models(), started))
 
-    @router.get("/models/{name:path}")
+    @router.get("/models/{name:path}", openapi_extra=operations.RETRIEVE_MODEL)
     async def retrieve_model(name: str) -> Response:
         return answer(models.one(backend.models(), name, started))
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         asked = await _chat.read(request)
-        natives, headers, created = asked.natives(), ignored.headers(asked.ignored()), int(time.time())
+        natives, headers, created = checked(asked.natives()), ignored.headers(asked.ignored()), int(time.time())
         if asked.stream:
             events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
             return event_stream(backend, natives, events, headers)
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
 
-    @router.post("/completions")
+    @router.post("/completions", openapi_extra=operations.COMPLETION)
     async def complete(request: Request) -> Response:
         asked = await _completion.read(request)
-        natives, created = asked.natives(), int(time.time())
+        natives, created = checked(asked.natives()), int(time.time())
         headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
         if asked.stream:
             events: Events = CompletionStream(asked.model, created, asked.echoes(), asked.choices, asked.wants_usage)
@@ -74,10 +74,10 @@ def routes(backend: Backend) -> APIRouter:
         answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
         return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
 
-    @router.post("/responses")
+    @router.post("/responses", openapi_extra=operations.RESPONSE)
     async def respond(request: Request) -> Response:
         asked = await _response.read(request)
-        natives, headers = [asked.native()], ignored.headers(asked.ignored())
+        natives, headers = checked([asked.native()]), ignored.headers(asked.ignored())
         events = ResponseStream(asked.frame(), int(time.time()), asked.wants_logprobs)
         if asked.stream:
             return event_stream(backend, natives, events, headers, events.failed)
@@ -90,6 +90,12 @@ def routes(backend: Backend) -> APIRouter:
         raise failures.NoRoute(f"no response {response_id[:100]!r}: {STATELESS}")
 
     return router
+
+
+def checked(natives: Sequence[ChatRequest]) -> Sequence[ChatRequest]:
+    """The requests, which are alike in what could be wrong with them. Raises InvalidRequest before any is sent."""
+    chat_checks.check(natives[0])
+    return natives
 
 
 def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
