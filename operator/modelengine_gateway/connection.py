@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
@@ -122,6 +122,8 @@ class Connection(asyncio.Protocol):
         if self._failure is None:
             self._failure = failure
             self._transport.abort()
+            # The two hold each other.
+            self._parser = None
         self._wake()
 
     def _wake(self) -> None:
@@ -136,6 +138,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
+        if self._parser is None:
+            return
         if not self._is_asked:
             self._fail(ValueError("an answer to nothing"))
             return
@@ -159,8 +163,9 @@ class Connection(asyncio.Protocol):
             self._fail(ValueError("two answers to one request"))
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        self._is_kept_alive = self._parser.should_keep_alive()
+        if self._parser is not None:
+            self.status = self._parser.get_status_code()
+            self._is_kept_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)

@@ -120,15 +120,15 @@ def test_thirty_conversations_find_twice_as_much_in_the_cache_as_where_turns_go_
         in_turn = hit_rate(addresses, lambda: replay("Alan", lambda: next(around)))
         through = hit_rate(addresses, lambda: replay("Beth", lambda: chance.choice(doors)))
     assert through > 2 * in_turn
-    assert through > 0.4
+    assert through > 0.3
 
 
 def replay(teller: str, door: Callable[[], str]) -> None:
-    """Thirty conversations of four turns each, three at a time; each turn goes to the address that `door` gives."""
+    """Thirty conversations of three turns each, three at a time; each turn goes to the address that `door` gives."""
 
     def converse(number: int) -> None:
         said = [f"{number}: {teller} says that " + "the river is long and the night is cold. " * 4]
-        for turn in range(4):
+        for turn in range(3):
             said.append(chat(door(), *said, max_new_tokens=16, temperature=0))
             said.append(f"And then, {turn}? " + "Tell me what the old man saw there by the sea. " * 3)
 

@@ -199,6 +199,23 @@ def test_the_load_tells_requests_by_how_they_ended_and_the_cache_in_blocks(clien
     }
 
 
+def test_the_load_is_reported_as_it_changes_and_no_longer_once_the_engine_stops(runner):
+    runner.pause_s = 0.02
+    with (
+        ThreadPoolExecutor(1) as pool,
+        serving_engine(runner) as port,
+        DirectClient(f"127.0.0.1:{port}") as client,
+    ):
+        report = pool.submit(ask, f"127.0.0.1:{port}", "/load", method="GET")
+        time.sleep(0.2)
+        client.chat("hello", max_new_tokens=20)
+        time.sleep(0.2)
+        assert not report.done()
+    told = [line["msg"] for line in report.result().lines]
+    assert [load["running"] for load in told][:3] == [0, 1, 0]
+    assert all(load["waiting"] == 0 and 0 <= load["cache_usage"] <= 1 for load in told)
+
+
 def test_leaving_before_a_whole_answer_is_ready_aborts_the_request(port, client, runner):
     runner.pause_s = 0.01
     body = {"model": "fake", "stream": False, "messages": [{"role": "user", "content": "hi"}]}

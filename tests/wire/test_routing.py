@@ -45,7 +45,7 @@ def test_an_engine_s_load_is_told_at_once_when_it_changes_and_as_a_sign_of_life(
     fake = FakeEngine(words=["x"] * 6, pause_s=0.1)
     info = start_engine(fake, front_door)
     with socket.create_connection((info.host, info.port), timeout=5) as sock, asking(front_door, "hi"):
-        sock.sendall(b"GET /load HTTP/1.1\r\nhost: x\r\n\r\n")
+        sock.sendall(b"GET /load HTTP/1.1\r\nhost: localhost\r\n\r\n")
         told, lines = b"", []
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline and [line["msg"]["running"] for line in lines][-2:] != [0, 0]:
@@ -130,7 +130,8 @@ def test_a_client_that_leaves_the_line_frees_its_place(
     body = json.dumps(chat()).encode()
     with socket.create_connection(("127.0.0.1", int(door.rpartition(":")[2]))) as sock:
         sock.sendall(
-            b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (INFERENCE.encode(), len(body), body)
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s"
+            % (INFERENCE.encode(), len(body), body)
         )
         assert until(lambda: len(fake.requests) >= 2, 5.0), "it is called again and again"
     fake.refusal = None
