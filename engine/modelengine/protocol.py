@@ -23,6 +23,8 @@ EMBED = "embed"
 RERANK = "rerank"
 PROTOCOLS = (CHAT, EMBED, RERANK)
 DEFAULT_MAX_NEW_TOKENS = 512
+# As `max_new_tokens`: an engine cuts it to what the context leaves.
+AS_MUCH_AS_FITS = 2**31 - 1
 MAX_SEED = 2**63 - 1
 MAX_TOKEN_ID = 2**31 - 1
 MAX_GRAMMAR_CHARACTERS = 65_536

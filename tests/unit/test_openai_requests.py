@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ChatRequest, Message, ResponseFormat
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.chat import ChatCompletionRequest
 
@@ -33,8 +33,11 @@ def refusal(**given: Any) -> errors.InvalidRequest:
     return failure.value
 
 
-def test_a_plain_chat_asks_for_nothing_that_was_not_given() -> None:
-    assert native() == ChatRequest("demo", (Message("user", "hi"),), stream=False)
+ALL_THAT_FITS = ChatOptions(max_new_tokens=AS_MUCH_AS_FITS)
+
+
+def test_a_plain_chat_asks_for_what_the_context_holds_and_for_nothing_else_that_was_not_given() -> None:
+    assert native() == ChatRequest("demo", (Message("user", "hi"),), options=ALL_THAT_FITS, stream=False)
 
 
 def test_every_option_that_the_native_protocol_has_is_passed_on() -> None:

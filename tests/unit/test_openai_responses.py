@@ -10,7 +10,7 @@ import pytest
 from openai.types.responses import Response
 
 from modelengine import errors
-from modelengine.protocol import ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.response import ResponseRequest
 from modelengine_api.openai.response_answer import ResponseStream
@@ -48,8 +48,11 @@ def answered(*said: Mapping[str, Any], **given: Any) -> Response:
     return whole
 
 
-def test_a_plain_response_asks_for_nothing_that_was_not_given() -> None:
-    assert read().native() == ChatRequest("demo", (Message("user", "hi"),), stream=True)
+ALL_THAT_FITS = ChatOptions(max_new_tokens=AS_MUCH_AS_FITS)
+
+
+def test_a_plain_response_asks_for_what_the_context_holds_and_for_nothing_else_that_was_not_given() -> None:
+    assert read().native() == ChatRequest("demo", (Message("user", "hi"),), options=ALL_THAT_FITS, stream=True)
 
 
 def test_what_the_native_protocol_has_is_passed_on() -> None:

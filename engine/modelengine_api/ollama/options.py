@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions, ResponseFormat
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ResponseFormat
 from modelengine_api import invalid
 from modelengine_api.ollama.calls import Call, Format, Think
 
@@ -30,9 +30,8 @@ NATIVE_NAMES: Mapping[str, str] = {
     "top_p": "top_p",
 }
 OLLAMA_NAMES: Mapping[str, str] = {native: ollama for ollama, native in NATIVE_NAMES.items()}
-# An engine cuts it to what the context leaves. Ollama's -1 is "without end" and its -2 "until the context is full":
-# no answer here is longer than the context, so they are the same, and so is saying nothing.
-AS_MUCH_AS_FITS = 2**31 - 1
+# Ollama's -1 is "without end" and its -2 "until the context is full": no answer here is longer than the context, so
+# they are the same, and so is saying nothing.
 NUM_PREDICT_WITHOUT_END = (-1, -2)
 # Ollama's `top_p` of 0 leaves the likeliest token alone, as a very small one does.
 LEAST_TOP_P = 1e-6

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import ChatRequest, Message, Name, ResponseFormat
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name, ResponseFormat
 from modelengine_api.openai.content import Content, text_of
 from modelengine_api.openai.fields import Effort, Fields, Sampling, plain, refused
 from modelengine_api.openai.formats import Format, StructuredOutputs
@@ -129,14 +129,14 @@ class ChatCompletionRequest(Sampling):
         if self.modalities is not None and set(self.modalities) - {"text"}:
             raise refused("modalities", "must be ['text']: models here answer in text only")
 
-    def _limit(self) -> int | None:
+    def _limit(self) -> int:
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise refused(
                 "max_tokens",
                 f"is the old name of max_completion_tokens, but {self.max_tokens} and {self.max_completion_tokens} "
                 "were given",
             )
-        return self.max_completion_tokens or self.max_tokens
+        return self.max_completion_tokens or self.max_tokens or AS_MUCH_AS_FITS
 
     def _likelihoods(self) -> int | None:
         if self.logprobs:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
-from modelengine.protocol import ChatOptions, ChatRequest, Name
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name
 from modelengine_api.openai import response_input
 from modelengine_api.openai.fields import Effort, Fields, plain, refused
 from modelengine_api.openai.formats import FlatFormat
@@ -110,7 +110,7 @@ class ResponseRequest(Fields):
         effort = None if self.reasoning is None else self.reasoning.effort
         form = None if self.text is None else self.text.format
         return ChatOptions(
-            max_new_tokens=self.max_output_tokens,
+            max_new_tokens=self.max_output_tokens or AS_MUCH_AS_FITS,
             temperature=self.temperature,
             top_p=self.top_p,
             top_logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None,
