@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 
 import pytest
 
+from callers import engine_process
 from fakes import FakeEngine
 from modelengine import NameServerClient
-from modelengine.protocol import ServerInfo
-from servers import running
 from windows import modelengine
 
 Serve = Callable[..., str]
@@ -27,12 +27,13 @@ def test_replicas_of_a_name_are_counted(serve: Serve) -> None:
 
 def test_a_replica_that_does_not_answer_is_listed_without_facts(serve: Serve) -> None:
     host = serve()
-    fake = FakeEngine()
-    with running(fake.app(), grace_s=0) as port, NameServerClient(host) as names:
-        names.register(ServerInfo("demo", "127.0.0.1", port))
-    done = modelengine("ps", host=host)
+    with engine_process("demo") as (process, at), NameServerClient(host) as names:
+        names.register(at)
+        # Frozen: it holds its connections, and says nothing.
+        process.send_signal(signal.SIGSTOP)
+        done = modelengine("ps", host=host)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[1].split() == ["demo", "127.0.0.1", str(port), *"------"]
+    assert done.stdout.splitlines()[1].split() == ["demo", at.host, str(at.port), *"------"]
 
 
 def test_nothing_served_is_an_empty_list_and_no_error(serve: Serve) -> None:
