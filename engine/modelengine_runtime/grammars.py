@@ -12,9 +12,12 @@ import json
 import logging
 import re
 import threading
+import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits
@@ -96,13 +99,40 @@ class JsonGuide(GrammarGuide):
             self._digits = self._digits + 1 if is_digit else 0
 
 
+class Compiling:
+    """A grammar that is compiled, or waits for its turn."""
+
+    future: Future[LLMatcher]
+
+    def __init__(self) -> None:
+        self._began_at: float | None = None
+
+    def run(self, work: Callable[[], LLMatcher]) -> LLMatcher:
+        """On the compiler's thread."""
+        self._began_at = time.monotonic()
+        return work()
+
+    async def matcher(self, where: str) -> LLMatcher:
+        """Raises Busy where others keep the compiler, and InvalidRequest for what itself takes too long, or is none."""
+        waited = asyncio.wrap_future(self.future)
+        # Others may wait for it too, so it is not given up with this one; then its failure is nobody's to hear.
+        waited.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([waited], timeout=DEADLINE_S)
+        if waited.done() and not waited.cancelled():
+            return waited.result()
+        self.future.cancel()
+        if self._began_at is not None and time.monotonic() - self._began_at >= DEADLINE_S:
+            raise _refused(where, f"takes longer than {DEADLINE_S:g} s to compile")
+        raise errors.Busy("the grammars of other requests are being compiled", retry_after_s=1.0)
+
+
 class Grammars:
     """Of one model. `close` it with the engine."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self._limits = LLParserLimits(verbose_errors=False)
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._kept: OrderedDict[str, Compiling] = OrderedDict()
         self._thread = _deep_thread()
 
     def close(self) -> None:
@@ -124,24 +154,26 @@ class Grammars:
 
         Raises InvalidRequest where it is none, or is too much; Busy where others keep the compiler.
         """
-        matcher = self._compiled.get(grammar.text)
-        if matcher is None:
-            matcher = await self._in_time(grammar)
-            self._compiled[grammar.text] = matcher
-            if len(self._compiled) > KEPT:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(grammar.text)
+        compiling = self._compiling(grammar)
+        try:
+            matcher = await compiling.matcher(grammar.where)
+        except errors.ModelEngineError:
+            if self._kept.get(grammar.text) is compiling:
+                del self._kept[grammar.text]
+            raise
         copy = matcher.deep_copy()
         return JsonGuide(copy, self.vocabulary) if grammar.is_json else GrammarGuide(copy)
 
-    async def _in_time(self, grammar: Grammar) -> LLMatcher:
-        compiling, where = self._thread.submit(self._compile, grammar), grammar.where
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(compiling), DEADLINE_S)
-        except TimeoutError:
-            if compiling.cancelled():
-                raise errors.Busy("the grammars of other requests are being compiled", retry_after_s=1.0) from None
-            raise _refused(where, f"takes longer than {DEADLINE_S:g} s to compile") from None
+    def _compiling(self, grammar: Grammar) -> Compiling:
+        """Whoever asks for the same as another, who has it or waits for it, gets the same."""
+        compiling = self._kept.get(grammar.text)
+        if compiling is None:
+            compiling = self._kept[grammar.text] = Compiling()
+            compiling.future = self._thread.submit(compiling.run, partial(self._compile, grammar))
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(grammar.text)
+        return compiling
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         matcher = LLMatcher(self.vocabulary.prepare(), grammar.text, log_level=0, limits=self._limits)

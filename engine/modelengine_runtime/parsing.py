@@ -131,7 +131,10 @@ def _call(value: Any) -> tuple[str, str]:
         arguments = json.loads(arguments)
     if not isinstance(arguments, Mapping):
         raise ValueError("arguments are an object")
-    return name, json.dumps(arguments, ensure_ascii=False)
+    # Half a character and a number without an end are not what others can read: ValueErrors too.
+    written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    (name + written).encode()
+    return name, written
 
 
 def _joined(deltas: Sequence[Delta]) -> list[Delta]:

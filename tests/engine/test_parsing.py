@@ -90,6 +90,10 @@ def test_what_an_answer_says(text: str, deltas: list[Delta]) -> None:
         '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
         '<tool_call>{"name": "f", "arguments": "x"}</tool_call>',
         "<tool_call>" + "[" * 5000 + "</tool_call>",
+        r'<tool_call>{"name": "f", "arguments": {"half": "\ud83d"}}</tool_call>',
+        r'<tool_call>{"name": "\ud83d", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"x": 1e999}}</tool_call>',
     ],
 )
 def test_what_is_no_call_after_all_is_text_with_its_marks(broken: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -195,18 +196,52 @@ async def test_the_deepest_of_what_is_allowed_does_not_end_the_process(demo: Eng
         assert answer["content"]
 
 
-async def test_a_grammar_that_takes_too_long_is_refused_and_others_hear_that_it_does(
-    demo: EngineBackend, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The grammars that were compiled; one with the word `slowly` takes a second."""
+    texts: list[str] = []
+    compile_it = Grammars._compile
+
+    def counted(self: Grammars, grammar: Grammar) -> LLMatcher:
+        texts.append(grammar.text)
+        if "slowly" in grammar.text:
+            time.sleep(1.0)
+        return compile_it(self, grammar)
+
+    monkeypatch.setattr(Grammars, "_compile", counted)
+    return texts
+
+
+async def test_a_grammar_that_takes_too_long_is_refused_and_others_hear_that_they_are_too_many(
+    demo: EngineBackend, monkeypatch: pytest.MonkeyPatch, compiled: list[str]
 ) -> None:
-    monkeypatch.setattr("modelengine_runtime.grammars.DEADLINE_S", 0.0001)
-    slow = {"type": "object", "properties": {f"p{i}": {"enum": ["x", f"y{i}"]} for i in range(1500)}}
-    shapes = [shaped("json_schema", slow), shaped("regex", "never seen before")]
-    outcomes = await asyncio.gather(
-        *(demo.whole(asking("a", response_format=shape)) for shape in shapes), return_exceptions=True
-    )
+    monkeypatch.setattr("modelengine_runtime.grammars.DEADLINE_S", 0.7)
+    slow = asyncio.create_task(demo.whole(asking("a", response_format=shaped("regex", "slowly"))))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(demo.whole(asking("a", response_format=shaped("regex", "behind it"))))
+    await asyncio.sleep(0.4)
+    # Its turn comes before its time is over.
+    late = asyncio.create_task(demo.whole(asking("a", response_format=shaped("regex", "late"))))
+    outcomes = await asyncio.gather(slow, waiting, late, return_exceptions=True)
     assert isinstance(outcomes[0], errors.InvalidRequest)
-    assert outcomes[0].message == "options.response_format.json_schema: takes longer than 0.0001 s to compile"
+    assert outcomes[0].message == "options.response_format.regex: takes longer than 0.7 s to compile"
     assert isinstance(outcomes[1], errors.Busy)
+    assert isinstance(outcomes[2], dict)
+    assert outcomes[2]["content"] == "late"
+
+
+async def test_what_many_ask_for_at_once_is_compiled_once(demo: EngineBackend, compiled: list[str]) -> None:
+    shape = shaped("regex", "only once")
+    answers = await asyncio.gather(*(demo.whole(asking("a", response_format=shape)) for _ in range(10)))
+    assert [answer["content"] for answer in answers] == ["only once"] * 10
+    assert len(compiled) == 1
+
+
+async def test_what_was_no_grammar_is_refused_again(demo: EngineBackend, compiled: list[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequest, match=r"options\.response_format\.regex"):
+            await demo.whole(asking("a", response_format=shaped("regex", "(never closed")))
+    assert len(compiled) == 2
 
 
 @pytest.mark.parametrize(
