@@ -184,7 +184,7 @@ class Resume:
 
     The request is the first one in all else, and its seed is the one that was used. Nothing of these tokens is sent
     again: the parts that follow begin at their number, and `response_length` and `max_new_tokens` count them.
-    A part without tokens is the last text of an answer that stops: whoever has that one lacks nothing and must not ask.
+    Parts that came after the last one with tokens come again: whoever resumes forgets them.
     """
 
     # No more than the answer may have; what that is depends on the model's context, so the engine checks it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -47,13 +47,8 @@ class Renderer:
     _tokens: list[int] = field(default_factory=list)
     _likelihoods: list[Likelihood] = field(default_factory=list)
 
-    def lines(self, event: Event) -> Iterator[bytes]:
-        """The event as NDJSON lines of a stream: none, one or several."""
-        for message in self.messages(event):
-            yield orjson.dumps(wire.ok(message)) + b"\n"
-
     def messages(self, event: Event) -> list[dict[str, Any]]:
-        """The event as ChatChunks."""
+        """The event as ChatChunks: none, one or several."""
         if isinstance(event, End):
             return self._end(event)
         assert isinstance(event, Part)
@@ -64,8 +59,9 @@ class Renderer:
             deltas = _up_to_first_call(deltas)
         index = event.index + len(event.token_ids) - len(self._tokens)
         messages = [self._part(delta, index, event.length) for delta in deltas]
-        if messages:
-            # Whoever has tokens has all that came of them.
+        # Whoever has tokens has all that came of them. Text that the end sets free has none, and is told again to who
+        # asks to go on before it.
+        if messages and event.token_ids:
             messages[-1].update(self._take_tokens())
         if self.has_one_call and deltas and isinstance(deltas[-1], Call):
             messages.append(self._last(FinishReason.TOOL_CALLS, event.index + len(event.token_ids), event.length))
@@ -124,6 +120,11 @@ class Renderer:
         spell = self.spell
         logprobs = [_logprob(spell, *of_token) for of_token in zip(tokens, likelihoods, strict=True)]
         return {"token_ids": tokens, "logprobs": logprobs}
+
+
+def line(message: Mapping[str, Any]) -> bytes:
+    """The message as an NDJSON line of a stream."""
+    return orjson.dumps(wire.ok(message)) + b"\n"
 
 
 def whole(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

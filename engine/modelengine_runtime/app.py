@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -24,10 +24,9 @@ from modelengine_api.pages import Policy
 from modelengine_runtime import answers, metrics, progress
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.encoding import EncodingEngine
-from modelengine_runtime.engine import Engine
+from modelengine_runtime.engine import Accepted, Engine
 from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
-from modelengine_runtime.sequence import Event
 from modelengine_runtime.settings import VLLM
 
 
@@ -43,25 +42,27 @@ class EngineBackend:
         return [ModelCard(self._lifecycle.name, self._lifecycle.protocol, int(is_ready), why_not)]
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
-        renderer, answer = await self._accept(request)
-        async with aclosing(answer) as events:
+        renderer, accepted = await self._accept(request)
+        async with aclosing(accepted.events) as events:
             async for event in events:
-                lines = [*renderer.lines(event)]
+                messages = renderer.messages(event)
                 if renderer.is_done:
                     # Before it is sent: who has the last line may ask for no more.
-                    calls.closed(orjson.loads(lines[-1]))
-                for line in lines:
-                    yield line
+                    calls.answered(messages[-1])
+                    accepted.finish()
+                for message in messages:
+                    yield answers.line(message)
                 if renderer.is_done:
                     return
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
-        renderer, answer = await self._accept(request)
+        renderer, accepted = await self._accept(request)
         messages: list[Mapping[str, Any]] = []
-        async with aclosing(answer) as events:
+        async with aclosing(accepted.events) as events:
             async for event in events:
                 messages += renderer.messages(event)
                 if renderer.is_done:
+                    accepted.finish()
                     break
         whole = answers.whole(messages)
         calls.answered(whole)
@@ -81,7 +82,7 @@ class EngineBackend:
             "protocol": self._lifecycle.protocol,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
-            "context_length": facts.context_length,
+            "context_length": engine.context_length,
             "dtype": facts.dtype,
             "device": facts.device,
             "max_batch_size": engine.limits.max_running,
@@ -96,7 +97,7 @@ class EngineBackend:
         self._check_name(model)
         return methods(self._lifecycle.protocol)
 
-    async def _accept(self, request: ChatRequest) -> tuple[Renderer, AsyncGenerator[Event]]:
+    async def _accept(self, request: ChatRequest) -> tuple[Renderer, Accepted]:
         engine = self._engine(request.model)
         if not isinstance(engine, Engine):
             raise self._speaks_another(CHAT)
@@ -110,7 +111,7 @@ class EngineBackend:
             engine.model.spell,
             has_one_call=request.parallel_tool_calls is False,
         )
-        return renderer, accepted.events
+        return renderer, accepted
 
     def _encoding_engine(self, model: str, protocol: str) -> EncodingEngine:
         engine = self._engine(model)

@@ -21,7 +21,7 @@ from modelengine_runtime.pooling import Dense, Pipeline
 log = logging.getLogger(__name__)
 
 # How far a result may be from the one of the row alone, relative to its length, for numbers of so many bits.
-TOLERANCE = {16: 0.05, 32: 1e-3}
+TOLERANCE = {16: 0.05, 32: 1e-3, 64: 1e-3}
 PROBE_TOKENS = (9, 4)
 
 

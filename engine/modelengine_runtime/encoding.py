@@ -47,6 +47,10 @@ class EncodingEngine:
         self._tokenizer = copy.deepcopy(model.tokenizer)
 
     @property
+    def context_length(self) -> int:
+        return self.model.context_length
+
+    @property
     def details(self) -> dict[str, Any]:
         """What `info` says besides what it says of every model."""
         if self.model.protocol != EMBED:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from modelengine import errors
 from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
 from modelengine_api import calls, chat_checks
+from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
 from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
@@ -27,11 +30,13 @@ from modelengine_runtime.scheduler import Limits, Scheduler
 from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Usage
 from modelengine_runtime.text import AnswerText
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request that is queued. `events` ends with an End, or raises the error that ended the request. `usage` says
-    what it has taken so far.
+    """A request that is queued. `events` ends with an End, or raises the error that ended the request; where it is
+    left before, `finish` says that it is through, and not given up. `usage` says what it has taken so far.
 
     `parser` knows what the prompt and the tokens of a `resume` say; what comes in `events` it is still to be told.
     """
@@ -39,6 +44,7 @@ class Accepted:
     prompt_length: int
     seed: int
     events: AsyncGenerator[Event]
+    finish: Callable[[], None]
     usage: Callable[[], Usage]
     parser: AnswerParser | None = None
 
@@ -47,6 +53,10 @@ class Engine:
     def __init__(self, model: LoadedModel, limits: Limits) -> None:
         self.model = model
         self.limits = limits
+        # What memory there is may hold less than the model was made for.
+        self.context_length = min(model.context_length, limits.kv_blocks * BLOCK_TOKENS)
+        if self.context_length < model.context_length:
+            log.warning("there is memory for a context of %d tokens, of %d", self.context_length, model.context_length)
         model.runner.reserve(limits.kv_blocks)
         self.loop = StepLoop(Scheduler(limits), model.runner)
         self.loop.start()
@@ -74,7 +84,7 @@ class Engine:
         if where is not None and self.model.grammars is not None:
             await self.model.grammars.prepare(where)
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
-        limit = prompt.answer_limit(request, len(tokens), self.model.context_length)
+        limit = prompt.answer_limit(request, len(tokens), self.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
         prompt.check_bias(request, self.model.vocabulary)
         seed = request.options.seed
@@ -97,7 +107,8 @@ class Engine:
             end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-        return Accepted(len(tokens), seed, self._events(sequence, mailbox, end), lambda: sequence.usage, parser)
+        events = self._events(sequence, mailbox, end)
+        return Accepted(len(tokens), seed, events, partial(self.loop.finish, sequence), lambda: sequence.usage, parser)
 
     async def warm_up(self, name: str) -> None:
         """One short answer."""

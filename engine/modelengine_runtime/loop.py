@@ -101,6 +101,10 @@ class StepLoop:
         """Stops the sequence and frees its place, in the next step. Harmless for one that has ended. Thread-safe."""
         self._mail.put(lambda: self._abort(sequence))
 
+    def finish(self, sequence: ChatSequence) -> None:
+        """As `abort`, for one that has said all that is wanted of it, and counts as finished."""
+        self._mail.put(lambda: self._finish(sequence))
+
     def stop(self) -> None:
         """Ends the thread; what still runs fails with Unavailable. Returns when the thread has ended."""
         self._mail.put(self._stop)
@@ -222,6 +226,12 @@ class StepLoop:
         if sequence.status in (Status.WAITING, Status.RUNNING):
             sequence.move(Status.ABORTED)
             self.counters.aborted += 1
+            self._forget(sequence)
+
+    def _finish(self, sequence: ChatSequence) -> None:
+        if sequence.status in (Status.WAITING, Status.RUNNING):
+            sequence.move(Status.FINISHED)
+            self.counters.finished += 1
             self._forget(sequence)
 
     def _stop(self) -> None:

@@ -42,15 +42,14 @@ def of_embed(tokenizer: Any, model: LoadedEncoder, request: EmbedRequest) -> Tak
             f"got {options.dimensions}"
         )
     prompt = _prompt(model, options.prompt_name)
-    texts = [prompt + text for text in request.inputs]
-    if model.lowercases:
-        texts = [text.lower() for text in texts]
+    # Without what is around a text, as sentence-transformers takes it: a line's end would make another vector.
+    texts = [_cased(model, (prompt + text).strip()) for text in request.inputs]
 
     def encode(numbers: Sequence[int], cuts: bool) -> Sequence[Encoded]:
         return _encoded(tokenizer, [texts[i] for i in numbers], None, model.context_length if cuts else None)
 
     found, truncated = _fitting(encode, len(texts), model.context_length, "inputs", options.truncate)
-    skipped = 0 if model.pools_prompt or not prompt else _prompt_length(tokenizer, prompt)
+    skipped = 0 if model.pools_prompt or not prompt else _prompt_length(tokenizer, _cased(model, prompt))
     normalize = model.normalizes if options.normalize is None else options.normalize
     rows = [_row(one, skipped=skipped, dimensions=options.dimensions, normalize=normalize) for one in found]
     return Taken(rows, truncated)
@@ -106,6 +105,10 @@ def _prompt(model: LoadedEncoder, name: str | None) -> str:
         known = ", ".join(sorted(model.prompts)) or "no prompts"
         raise errors.InvalidRequest(f"options.prompt_name: the model has {known}, got {name!r}")
     return model.prompts[name]
+
+
+def _cased(model: LoadedEncoder, text: str) -> str:
+    return text.lower() if model.lowercases else text
 
 
 def _prompt_length(tokenizer: Any, prompt: str) -> int:

@@ -125,6 +125,7 @@ async def test_a_tool_that_must_be_called_is_called_with_arguments_that_its_sche
 async def test_an_answer_with_one_call_ends_behind_it_and_so_does_what_goes_on_with_it(demo: EngineBackend) -> None:
     # A model that does not find its end calls again and again.
     endless = {"tools": TOOLS, "logit_bias": {2: -100.0}, "max_new_tokens": 100}
+    aborted = demo._lifecycle.engine.loop.counters.aborted
     several = await demo.whole(asking(QUESTION, **endless))
     assert several["response_length"] == 100
     messages = await streamed(demo, asking(QUESTION, **endless, parallel_tool_calls=False))
@@ -139,6 +140,8 @@ async def test_an_answer_with_one_call_ends_behind_it_and_so_does_what_goes_on_w
     loop = demo._lifecycle.engine.loop
     while loop.running + loop.waiting:
         await asyncio.sleep(0.01)
+    # They were not given up by who asked.
+    assert loop.counters.aborted == aborted
 
 
 async def test_tools_that_may_not_be_called_are_not_shown(demo: EngineBackend) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,6 +14,7 @@ from modelengine_api.bodies import Reader
 from modelengine_runtime import answers
 from modelengine_runtime.answers import Renderer
 from modelengine_runtime.engine import Engine
+from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.scheduler import Limits
 from modelengine_runtime.sequence import End, Part
 
@@ -65,6 +67,14 @@ async def test_no_tokens_at_all_are_a_new_request(engine):
     assert await events(engine, asked(tokens(""), max_new_tokens=6)) == await events(engine, asked(max_new_tokens=6))
 
 
+def test_text_that_the_end_sets_free_has_no_tokens_that_a_parser_still_held_back():
+    renderer = Renderer("fake", 5, 0, parser=AnswerParser(Holding()))
+    [] = renderer.messages(Part(0, (1,), "<", 1))
+    [freed] = renderer.messages(Part(1, (), "\n", 1))
+    [last] = renderer.messages(End("stop", 1, (2,), 2))
+    assert (freed["content"], list(freed["token_ids"]), last["token_ids"]) == ("<\n", [], [1, 2])
+
+
 async def test_the_reply_counts_the_prompt_alone_and_the_whole_answer(engine):
     rest = await events(engine, asked(tokens("fgh"), max_new_tokens=6))
     renderer = Renderer("fake", 5, 0)
@@ -82,6 +92,22 @@ async def test_the_reply_counts_the_prompt_alone_and_the_whole_answer(engine):
 async def test_tokens_that_this_model_can_t_have_said_are_refused(engine, token_ids, says):
     with pytest.raises(errors.InvalidRequest, match=says):
         await engine.accept(asked(Resume(token_ids), max_new_tokens=5))
+
+
+class Holding:
+    """Regions of an answer that hold a `<` back until it is no mark."""
+
+    initial_events: ClassVar[list[Any]] = []
+    held = ""
+
+    def feed(self, text):
+        text, self.held = self.held + text, ""
+        if text == "<":
+            self.held, text = text, ""
+        return [{"type": "region_chunk", "field": "content", "text": text}] if text else []
+
+    def end(self):
+        return []
 
 
 def test_the_body_carries_the_tokens():

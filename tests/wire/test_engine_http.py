@@ -18,7 +18,7 @@ from fakes import FakeRunner, fake_model
 from modelengine import ServerInfo, errors, flows
 from modelengine.chat_request import chat_request
 from modelengine.client import Client, Stream
-from modelengine.protocol import EngineMethod, to_json
+from modelengine.protocol import AS_MUCH_AS_FITS, EngineMethod, to_json
 from modelengine_runtime.app import create_app
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle, warm_up
@@ -249,6 +249,16 @@ def test_a_full_engine_is_busy_and_says_when_to_come_again(runner):
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(client):
     with pytest.raises(errors.InvalidRequest, match=r"it has 1200 tokens.*holds 1000"):
         client.chat("x" * 1200)
+
+
+def test_where_memory_holds_less_than_the_context_an_answer_without_a_limit_gets_what_it_holds():
+    limits = dataclasses.replace(LIMITS, kv_blocks=4)
+    with serving_engine(FakeRunner(), limits) as port, DirectClient(f"127.0.0.1:{port}") as client:
+        assert client.call(EngineMethod.INFO, {})["context_length"] == 64
+        answer = client.chat("hello", max_new_tokens=AS_MUCH_AS_FITS)
+        assert (answer["response_length"], answer["finish_reason"]) == (59, "length")
+        with pytest.raises(errors.InvalidRequest, match=r"it has 64 tokens.*holds 64"):
+            client.chat("x" * 64)
 
 
 def test_messages_that_the_template_refuses_are_the_client_s_mistake(client):
