@@ -102,6 +102,14 @@ def test_a_batch_of_texts_has_the_vectors_that_each_has_alone(tmp_path, caplog, 
     assert "rows of one length" not in caplog.text
 
 
+def test_what_is_around_a_text_makes_no_other_vector(tmp_path):
+    """As with sentence-transformers, whose indexes are asked with vectors of ours."""
+    small_encoders.qwen3(tmp_path)
+    sentence_files(tmp_path, pooling={"pooling_mode": "lasttoken"})
+    plain, padded = vectors(tmp_path, ["the sea", " the sea\n"])
+    torch.testing.assert_close(padded, plain, atol=CLOSE, rtol=0)
+
+
 def test_several_ways_to_pool_stand_side_by_side_and_layers_come_after_them(tmp_path):
     small_encoders.bert(tmp_path)
     torch.manual_seed(2)
