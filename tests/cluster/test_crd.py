@@ -279,8 +279,9 @@ def test_the_list_answers_what_one_asks_first(kubectl: Command, qwen: str) -> No
 
 def test_the_wide_list_says_more(kubectl: Command, qwen: str) -> None:
     heading, row = kubectl("get", "me", "-n", qwen, "-o", "wide").splitlines()
-    assert re.split(r"\s{2,}", heading.strip())[6:] == ["SOURCE", "DEVICE", "STAGE", "MESSAGE"]
+    assert re.split(r"\s{2,}", heading.strip())[6:] == ["PROTOCOL", "SOURCE", "DEVICE", "STAGE", "MESSAGE"]
     assert re.split(r"\s{2,}", row.strip())[6:] == [
+        "chat",
         "hf://Qwen/Qwen3@main",
         "cuda",
         "downloading",
