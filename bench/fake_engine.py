@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelengine_api import logs, serving
+from modelengine_api import logs, programs, serving
 from modelengine_runtime import settings as configuration
 from modelengine_runtime.app import create_app
 from modelengine_runtime.engine import Engine
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(serving.exit_code(main))
+    raise SystemExit(programs.exit_code(main))

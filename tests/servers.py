@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp
 
-from modelengine_api import serving
+from modelengine_api import programs, serving
 from modelengine_api.connections import Bounds
 
 
@@ -26,7 +26,7 @@ def running(
     bounds: Bounds = Bounds(),
 ) -> Iterator[int]:
     """Serves the app while the block runs; gives its port. The stop is the real one, as on a signal."""
-    sock = serving.listen(host, port)
+    sock = programs.listen(host, port)
     started = threading.Event()
     stops: list[Callable[[], object]] = []
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
-from modelengine_api import serving
+from modelengine_api import programs
 
 PASSED_ON = ("content-type",)
 
@@ -50,7 +50,7 @@ def create(upstream: str) -> FastAPI:
 
 
 def main(upstream: str) -> None:
-    sock = serving.listen("127.0.0.1", 0)
+    sock = programs.listen("127.0.0.1", 0)
     print(sock.getsockname()[1], flush=True)
     config = uvicorn.Config(create(upstream), http="httptools", loop="uvloop", access_log=False, log_level="warning")
     uvicorn.Server(config).run(sockets=[sock])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,11 +21,6 @@ from modelengine import errors
 from modelengine_api import doors, failures
 
 LOOK_S = 1.0
-# A client whose machine is gone is noticed within 10 + 3 * 5 s when nothing is sent, and within 30 s when something is.
-KEEPALIVE_IDLE_S = 10
-KEEPALIVE_EVERY_S = 5
-KEEPALIVE_TRIES = 3
-UNACKNOWLEDGED_MS = 30_000
 # What a server has open besides connections: its logs, its model, its libraries.
 OTHER_FILES = 64
 # More connections than this over the limit do not even get an answer.
@@ -51,20 +45,6 @@ class Bounds:
     def that_fit(self, open_files: int) -> Bounds:
         """These, with no more connections than a process may have that opens another one for each."""
         return replace(self, connections=max(1, min(self.connections, (open_files - OTHER_FILES) // 2)))
-
-
-def probe_clients(sock: socket.socket) -> None:
-    """Makes the kernel notice clients that are gone. Connections have from their listening socket what it is told."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-        ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
-        ("TCP_KEEPCNT", KEEPALIVE_TRIES),
-        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),
-    ):
-        # Not every system has all of them.
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class Connection(HttpToolsProtocol):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import resource
@@ -25,8 +24,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
-from modelengine import env, errors, ports
-from modelengine_api import connections
+from modelengine import env
+from modelengine_api import connections, programs
 from modelengine_api.connections import Bounds, Connection
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
 # Longer than our clients keep an idle connection, so that the client is the one who closes it.
 KEEP_ALIVE_S = 75
 ON_STOP_S = 5.0
@@ -52,39 +50,6 @@ class Stop:
         (self.forced if self.asked.is_set() else self.asked).set()
 
 
-def exit_code(start: Callable[[], None]) -> int:
-    """Runs a program's main function: 0 when it returns, 1 and one line on stderr when it raises an error of ours."""
-    try:
-        start()
-    except errors.ModelEngineError as failure:
-        print(f"error: {failure.message}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 1
-    return 0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one. Raises PortTaken saying by whom, InvalidRequest for a bad host."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as failure:
-        raise errors.InvalidRequest(f"can't listen on {host!r}: {failure.strerror}") from failure
-    sock = socket.socket(family, kind, proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    connections.probe_clients(sock)
-    try:
-        sock.bind(address)
-        # At once: two processes may bind one port, but only one may listen.
-        sock.listen(BACKLOG)
-    except OSError as failure:
-        sock.close()
-        if failure.errno == errno.EADDRINUSE:
-            raise ports.taken(host, port) from failure
-        raise errors.InvalidRequest(f"can't listen on {host}:{port}: {failure.strerror}") from failure
-    return sock
-
-
 def serve(
     app: ASGIApp,
     host: str,
@@ -97,7 +62,7 @@ def serve(
     bounds: Bounds = Bounds(),
 ) -> None:
     """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
-    sock = listen(host, port)
+    sock = programs.listen(host, port)
     bounds = bounds.that_fit(_open_files())
 
     async def until_stopped() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from modelengine import announce
 from modelengine.exposition import Exposition
 from modelengine.protocol import CHAT
-from modelengine_api import logs, serving
+from modelengine_api import logs, programs, serving
 from modelengine_runtime import checkpoint, metrics, source
 from modelengine_runtime import settings as configuration
 from modelengine_runtime.app import create_app
@@ -122,7 +122,7 @@ def _how_to_load(settings: Settings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    code = serving.exit_code(main)
+    code = programs.exit_code(main)
     if any(thread.name == LOADING_THREAD for thread in threading.enumerate()):
         # Stopped in the middle of loading: torch's threads do not survive the interpreter's own tidying up.
         sys.stderr.flush()

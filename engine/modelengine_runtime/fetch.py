@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from modelengine import errors, wire
-from modelengine_api import logs, serving
+from modelengine_api import logs, programs
 from modelengine_runtime import settings as configuration
 from modelengine_runtime import source
 from modelengine_runtime.progress import LOADING_PATH, Progress, Stage
@@ -143,7 +143,7 @@ def _serve(progress: Progress, host: str, port: int) -> None:
 
     server = ThreadingHTTPServer((host, port), Handler, bind_and_activate=False)
     server.socket.close()
-    server.socket = serving.listen(host, port)
+    server.socket = programs.listen(host, port)
     threading.Thread(target=server.serve_forever, name="loading", daemon=True).start()
 
 
@@ -154,6 +154,6 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    code = serving.exit_code(main)
+    code = programs.exit_code(main)
     sys.stderr.flush()
     os._exit(code)

@@ -6,7 +6,7 @@ import gc
 import os
 
 from modelengine import announce
-from modelengine_api import logs, serving
+from modelengine_api import logs, programs, serving
 from modelengine_api.connections import Bounds
 from modelengine_gateway import app, settings
 
@@ -39,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(serving.exit_code(main))
+    raise SystemExit(programs.exit_code(main))

@@ -47,7 +47,7 @@ CONFIG_REASONS = (
     "PreStartHookError",
     "PostStartHookError",
 )
-# What an engine and its fetcher print before they give up (modelengine_api.serving.exit_code).
+# What an engine and its fetcher print before they give up (modelengine_api.programs.exit_code).
 ERROR_LINE = re.compile(r"^error: (.+)$", re.MULTILINE)
 # The image of a volume, too, is told of under the container that mounts it.
 IMAGE = re.compile(r'image "([^"]+)"')

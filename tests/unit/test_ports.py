@@ -12,7 +12,7 @@ import pytest
 
 from fakes import FakeEngine
 from modelengine import errors, ports
-from modelengine_api import serving
+from modelengine_api import programs
 from modelengine_gateway import app
 from modelengine_gateway.settings import Settings
 from servers import running
@@ -28,7 +28,7 @@ def silent_listener() -> Iterator[int]:
 
 def test_a_name_server_on_the_port_is_named_with_version_and_pid_and_another_port_is_offered() -> None:
     with running(app.create(Settings()).app) as port, pytest.raises(errors.PortTaken) as failure:
-        serving.listen("127.0.0.1", port)
+        programs.listen("127.0.0.1", port)
     assert f"port {port} on 127.0.0.1 is taken by a ModelEngine name server (version 0." in failure.value.message
     assert f"pid {os.getpid()})" in failure.value.message
     assert "--port N or MODELENGINE_LISTEN_PORT" in failure.value.message
@@ -71,4 +71,4 @@ def test_a_listener_that_cannot_be_seen_is_still_another_program(monkeypatch: py
 
 def test_a_host_that_is_not_ours_is_refused_in_one_sentence() -> None:
     with pytest.raises(errors.InvalidRequest, match=r"can't listen on 192\.0\.2\.1:0: "):
-        serving.listen("192.0.2.1", 0)
+        programs.listen("192.0.2.1", 0)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from callers import ask, until
 from fakes import FakeEngine
-from modelengine_api import connections, doors, serving, streaming
+from modelengine_api import connections, doors, programs, streaming
 from modelengine_api.connections import Bounds
 from servers import running
 
@@ -260,7 +260,7 @@ def test_no_more_connections_are_taken_than_files_may_be_open() -> None:
 
 
 def test_the_kernel_asks_clients_that_are_silent_and_gives_them_up_in_half_a_minute() -> None:
-    with serving.listen("127.0.0.1", 0) as listening, connected(listening.getsockname()[1]):
+    with programs.listen("127.0.0.1", 0) as listening, connected(listening.getsockname()[1]):
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
