@@ -23,13 +23,15 @@ from modelengine_gateway.directory import Directory
 from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.queues import Line
-from modelengine_gateway.upstream import Answer, Deadlines, Upstream
+from modelengine_gateway.upstream import Answer, Deadlines, Unreachable, Upstream
 
 log = logging.getLogger(__name__)
 
 # How often who waits is called, beside whenever an answer ends.
 CALL_EVERY_S = 0.25
 COME_AGAIN_S = 1.0
+# One request's, before it is held to be what breaks engines: it must not go on to all of them.
+MOST_BREAKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,14 @@ class Waiting:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Asked:
+    """One request on its way, and how many engines took it and closed the connection without a byte."""
+
+    call: Call
+    breaks: int = 0
+
+
 class Dispatch:
     def __init__(
         self, directory: Directory, upstream: Upstream, loads: Loads, outliers: Outliers, waiting: Waiting
@@ -89,20 +99,21 @@ class Dispatch:
     async def open(self, call: Call) -> Relayed:
         """The begun answer of a replica. Raises what the last one said, or that there is none."""
         calls.asked_for(call.model)
+        asked = _Asked(call)
         refusal: errors.ModelEngineError = errors.Busy(f"too many wait for {call.model!r}", retry_after_s=COME_AGAIN_S)
         # Who comes later stands behind those who wait.
         if call.name not in self._lines:
             try:
-                return await self._attempt(call)
+                return await self._attempt(asked)
             except (errors.Busy, errors.Unavailable) as refused:
                 if not self._waiting.seconds:
                     raise
                 refusal = _later(refused)
-        return await self._in_line(call, refusal)
+        return await self._in_line(asked, refusal)
 
-    async def _in_line(self, call: Call, refusal: errors.ModelEngineError) -> Relayed:
+    async def _in_line(self, asked: _Asked, refusal: errors.ModelEngineError) -> Relayed:
         until = asyncio.get_running_loop().time() + self._waiting.seconds
-        line = self._line(call.name)
+        line = self._line(asked.call.name)
         with line.place(refusal) as place:
             while True:
                 try:
@@ -111,7 +122,7 @@ class Dispatch:
                 except TimeoutError:
                     raise refusal from None
                 try:
-                    return await self._attempt(call)
+                    return await self._attempt(asked)
                 except (errors.Busy, errors.Unavailable) as refused:
                     refusal = _later(refused)
                 except errors.NotFound:
@@ -138,12 +149,13 @@ class Dispatch:
         if line := self._lines.get(name):
             line.call()
 
-    async def _attempt(self, call: Call) -> Relayed:
+    async def _attempt(self, asked: _Asked) -> Relayed:
+        call = asked.call
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
         while (at := self._pick(call, refusals)) is not None:
             with ExitStack() as held:
                 # Nobody was bothered where nobody answered, so that is no retry.
-                if any(not isinstance(refusal, errors.ConnectionFailed) for refusal in refusals.values()):
+                if any(not isinstance(refusal, Unreachable) for refusal in refusals.values()):
                     if self._budget.is_spent:
                         break
                     held.enter_context(self._budget.retry())
@@ -151,10 +163,21 @@ class Dispatch:
                 held.enter_context(self._loads.lease(at))
                 try:
                     answer = await self._upstream.open(at, f"/engine/{call.method}", call.body, call.deadlines)
-                except errors.ConnectionFailed as dead:
+                except Unreachable as dead:
                     refusals[at] = dead
                     calls.retried(dead.code)
                     self._directory.unreachable(at)
+                except errors.ConnectionFailed as broke:
+                    refusals[at] = broke
+                    calls.retried(broke.code)
+                    self._directory.unreachable(at)
+                    self.failed(at)
+                    asked.breaks += 1
+                    if asked.breaks == MOST_BREAKS:
+                        raise errors.StreamBroken(
+                            f"{MOST_BREAKS} replicas of {call.model!r} broke off on this request before they answered; "
+                            "no other is asked"
+                        ) from broke
                 except errors.Busy as full:
                     refusals[at] = full
                     calls.retried(full.code)

@@ -29,6 +29,10 @@ class Deadlines:
     total_s: float
 
 
+class Unreachable(errors.ConnectionFailed):
+    """No connection came about, so no engine has seen the request. On the wire it is a ConnectionFailed."""
+
+
 class Answer:
     """An engine's answer whose first bytes have come. Leave it by `with`; iterate it for all of them, which
     raises StreamBroken midway."""
@@ -103,7 +107,8 @@ class Upstream:
     async def open(self, at: ServerInfo, path: str, body: bytes, deadlines: Deadlines, verb: str = "POST") -> Answer:
         """The engine's answer, once it has begun, to be left by `with`; before its end that aborts the request there.
 
-        Raises ConnectionFailed when no byte of an answer comes, WaitTimeout when the engine took the request and said
+        Raises Unreachable when nobody takes the request, ConnectionFailed when it was taken and no byte of an answer
+        came (whatever breaks there may be this request's doing), WaitTimeout when the engine took the request and said
         nothing until its deadline, and whatever error the engine answered.
         """
         connection, first = await self._begin(at, _request(at, verb, path, body), deadlines)
@@ -113,27 +118,26 @@ class Upstream:
         with answer:
             if connection.status != 200:
                 await _raise_refusal(answer, at, connection.status)
-            raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
+            raise _broke(at)
 
     async def _begin(self, at: ServerInfo, request: bytes, deadlines: Deadlines) -> tuple[Connection, bytes]:
         """The connection on which the answer has begun, and its first bytes."""
-        if (kept := self._kept(at)) is not None:
+        kept = self._kept(at)
+        if kept is not None:
             try:
                 return kept, await self._ask(kept, at, request, deadlines)
             except ConnectionError as failure:
                 if kept.status:
-                    raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer") from failure
+                    raise _broke(at) from failure
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = await Connection.dial(at.host, at.port)
-        except TimeoutError as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url} in time") from failure
-        except (OSError, ValueError) as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+            connection = await _dial(at)
+        except Unreachable as failure:
+            # Then it was no idle connection's time that was over: the request went out, and the engine with it.
+            raise failure if kept is None else _broke(at) from failure
         try:
             return connection, await self._ask(connection, at, request, deadlines)
         except ConnectionError as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+            raise _broke(at) from failure
 
     async def _ask(self, connection: Connection, at: ServerInfo, request: bytes, deadlines: Deadlines) -> bytes:
         """Raises ConnectionError only where not a byte has come."""
@@ -167,6 +171,20 @@ class Upstream:
         while kept and not kept[0].is_open:
             kept.pop(0)
         kept.append(connection)
+
+
+async def _dial(at: ServerInfo) -> Connection:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await Connection.dial(at.host, at.port)
+    except TimeoutError as failure:
+        raise Unreachable(f"nobody answers at {at.url} in time") from failure
+    except (OSError, ValueError) as failure:
+        raise Unreachable(f"nobody answers at {at.url}") from failure
+
+
+def _broke(at: ServerInfo) -> errors.ConnectionFailed:
+    return errors.ConnectionFailed(f"{at.url} took the request and closed the connection without an answer")
 
 
 def _request(at: ServerInfo, verb: str, path: str, body: bytes = b"") -> bytes:

@@ -6,9 +6,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -257,6 +257,43 @@ def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
                 served[number] += 1
                 sock.sendall(answer)
 
+    with _listening(converse) as info:
+        yield info, served
+
+
+def test_a_request_on_which_connections_break_is_asked_of_two_replicas_and_no_more(
+    open_front_door: OpenFrontDoor,
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=1.0)
+    with ExitStack() as stack:
+        breaking = [stack.enter_context(_breaking()) for _ in range(3)]
+        for info, _ in breaking:
+            list_at(info, door)
+        reply = ask(door, INFERENCE, chat())
+        assert (reply.status, reply.envelope["code"]) == (502, "stream_broken")
+        assert sorted(len(taken) for _, taken in breaking) == [0, 1, 1]
+
+
+@contextmanager
+def _breaking() -> Iterator[tuple[ServerInfo, list[bytes]]]:
+    """Is ready, reads a chat to its end, and closes; tells what it read."""
+    taken: list[bytes] = []
+
+    def converse(sock: socket.socket) -> None:
+        with sock:
+            data = sock.recv(65536)
+            if data.startswith(b"GET /ready"):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            elif data.startswith(b"POST"):
+                taken.append(data)
+
+    with _listening(converse) as info:
+        yield info, taken
+
+
+@contextmanager
+def _listening(converse: Callable[[socket.socket], None]) -> Iterator[ServerInfo]:
+    """Talks so on each connection that comes."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as pool:
 
         def serve() -> None:
@@ -269,7 +306,7 @@ def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield ServerInfo("demo", *listener.getsockname()), served
+            yield ServerInfo("demo", *listener.getsockname())
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
