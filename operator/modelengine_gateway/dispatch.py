@@ -27,6 +27,8 @@ from modelengine_gateway.upstream import Answer, Deadlines, Unreachable, Upstrea
 
 log = logging.getLogger(__name__)
 
+# What an engine answers however full it is.
+NEEDS_NO_PLACE = frozenset({EngineMethod.INFO, EngineMethod.SUPPORT_METHODS})
 # How often who waits is called, beside whenever an answer ends.
 CALL_EVERY_S = 0.25
 COME_AGAIN_S = 1.0
@@ -101,12 +103,12 @@ class Dispatch:
         calls.asked_for(call.model)
         asked = _Asked(call)
         refusal: errors.ModelEngineError = errors.Busy(f"too many wait for {call.model!r}", retry_after_s=COME_AGAIN_S)
-        # Who comes later stands behind those who wait.
-        if call.name not in self._lines:
+        # Who comes later stands behind those who wait, but for those who need no replica's place.
+        if call.method in NEEDS_NO_PLACE or not self._lines.get(call.name):
             try:
                 return await self._attempt(asked)
             except (errors.Busy, errors.Unavailable) as refused:
-                if not self._waiting.seconds:
+                if not self._waiting.seconds or call.method in NEEDS_NO_PLACE:
                     raise
                 refusal = _later(refused)
         return await self._in_line(asked, refusal)
@@ -140,9 +142,9 @@ class Dispatch:
 
     async def _tend(self, name: tuple[str, str]) -> None:
         line = self._lines[name]
-        while len(line):
+        while not line.is_left:
             await asyncio.sleep(CALL_EVERY_S)
-            line.call_some()
+            line.tick()
         del self._lines[name]
 
     def _call_next(self, name: tuple[str, str]) -> None:

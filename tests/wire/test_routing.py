@@ -16,6 +16,7 @@ from callers import OpenFrontDoor, Reply, StartEngine, ask, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, ServerInfo, errors
 from modelengine_api import load_reports
+from modelengine_gateway import dispatch
 
 INFERENCE = "/engine/inference"
 LONG_LEASE_S = 600.0
@@ -119,6 +120,23 @@ def test_a_name_whose_replicas_are_all_stopping_is_waited_for(
         assert until(lambda: len(old.requests) >= 1, 5.0)
         list_at(start_engine(FakeEngine()), door)
         assert replies[0].result().status == 200
+
+
+def test_who_was_taken_from_the_line_keeps_nobody_waiting_however_long_its_answer(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=5.0, queue_length=2)
+    fake = FakeEngine(refusal=errors.Busy("full"), words=["x"] * 20, pause_s=0.15)
+    list_at(start_engine(fake), door)
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(ask, door, INFERENCE, chat(stream=False))]
+        assert until(lambda: len(fake.requests) == 1, 5.0)
+        assert ask(door, "/engine/info", {"model": "demo"}).status == 200
+        fake.refusal = None
+        assert until(lambda: len(fake.requests) == 2, 5.0)
+        time.sleep(3 * dispatch.CALL_EVERY_S)
+        replies += [pool.submit(ask, door, INFERENCE, chat(str(i), stream=False)) for i in range(4)]
+        assert [reply.result().status for reply in replies] == [200] * 5
 
 
 def test_a_client_that_leaves_the_line_frees_its_place(
