@@ -177,6 +177,11 @@ class Directory(abc.ABC):
             if any(watcher.sees(info) for info in infos):
                 watcher.changed.set()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server is stopping."""
+        return self._is_closed
+
     async def close(self) -> None:
         """Ends every wait and watch, so that none holds up the stop of the server."""
         self._is_closed = True

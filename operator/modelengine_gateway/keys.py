@@ -115,6 +115,9 @@ def _loaded(text: str) -> Any:
         mark = getattr(failure, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         raise errors.InvalidRequest(f"neither YAML nor JSON{where}") from None
+    except (ValueError, RecursionError):
+        # What looks like a date and is none; what is nested without an end.
+        raise errors.InvalidRequest("holds something that is no text, number, list or mapping") from None
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:

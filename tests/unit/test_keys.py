@@ -62,6 +62,8 @@ def test_a_key_does_not_show_its_hash() -> None:
         ("1: a", "the keys: must be a mapping from names"),
         ("", "the keys: must be a mapping from names"),
         ("a: {", "neither YAML nor JSON (line 1)"),
+        ("a: 2026-99-99", "holds something that is no text, number, list or mapping"),
+        ("[" * 5000, "holds something that is no text, number, list or mapping"),
         ("a: 5", "'a': must be a mapping"),
         ("a: {models: [x]}", "a.key: is required, as text"),
         ("a: {key: 12345678901234567890}", "a.key: is required, as text"),
@@ -134,6 +136,28 @@ def test_a_mounted_secret_is_read_again_when_it_changes_and_a_bad_one_changes_no
     write({"b": {"key": HASHED[:-1] + "0"}})
     file.look()
     assert (file.owner(SECRET), [key.name for key in file.keys]) == (None, ["b"])
+
+
+def test_whatever_goes_wrong_while_it_is_read_again_it_is_looked_at_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(f"a: {SECRET}")
+    file = KeyFile(path)
+
+    def broken(*_: object) -> None:
+        raise MemoryError(SECRET)
+
+    path.write_text(f"b: {SECRET}")
+    with monkeypatch.context() as broken_for_now:
+        broken_for_now.setattr(keyfile, "read", broken)
+        file.look()
+    assert [key.name for key in file.keys] == ["a"]
+    assert "those from before stand: MemoryError" in caplog.text
+    assert SECRET not in caplog.text
+    path.write_text(f"other: {SECRET}")
+    file.look()
+    assert [key.name for key in file.keys] == ["other"]
 
 
 def test_no_limits_let_everything_through() -> None:
