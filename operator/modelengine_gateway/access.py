@@ -33,10 +33,15 @@ Clock = Callable[[], float]
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/favicon.ico"})
 OPEN_FOLDERS = ("/page/",)
 NAME_SERVER = "/nameserver/"
-REGISTRATIONS = frozenset(
-    f"{NAME_SERVER}{method}"
-    for method in (NameServerMethod.REGISTER, NameServerMethod.DEREGISTER, NameServerMethod.REPORT)
-)
+# A report only makes this server ask the engine: whoever has its address may send one.
+SCOPES_OF = {
+    f"{NAME_SERVER}{method}": scopes
+    for method, scopes in {
+        NameServerMethod.REGISTER: (keys.Scope.REGISTER,),
+        NameServerMethod.DEREGISTER: (keys.Scope.REGISTER,),
+        NameServerMethod.REPORT: (keys.Scope.NAMES, keys.Scope.REGISTER),
+    }.items()
+}
 HTTP_PORT = 80
 NO_KEY = "an API key is needed: authorization: Bearer KEY"
 
@@ -73,8 +78,9 @@ class Door:
         key = self._file.owner(given) if given else None
         if key is None:
             return await _unauthorized(scope, receive, send)
-        if scope["path"] in REGISTRATIONS and keys.Scope.REGISTER not in key.scopes:
-            refused = errors.Forbidden(f"this key lacks the scope {str(keys.Scope.REGISTER)!r}")
+        needed = SCOPES_OF.get(scope["path"], ())
+        if needed and key.scopes.isdisjoint(needed):
+            refused = errors.Forbidden(f"this key lacks the scope {' or '.join(map(repr, map(str, needed)))}")
             return await doors.refusal(refused, scope["path"])(scope, receive, send)
         meter = self._meter(key)
         token = _caller.set(Caller(key, meter))

@@ -133,7 +133,9 @@ class NameServer:
         self._started = time.monotonic()
 
     async def report(self, request: Request) -> Response:
-        return doors.answer({"listed": await self._directory.report(await _service.read(request))})
+        info = await _service.read(request)
+        # What does not exist for the caller is not looked into either.
+        return doors.answer({"listed": access.sees(info.name) and await self._directory.report(info)})
 
     async def wait(self, request: Request) -> Response:
         query = await _wait_query.read(request)
@@ -188,7 +190,8 @@ class Registrations:
         return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
 
     async def deregister(self, request: Request) -> Response:
-        return doors.answer({"founded": self._leases.deregister(await _service.read(request))})
+        info = await _service.read(request)
+        return doors.answer({"founded": access.sees(info.name) and self._leases.deregister(info)})
 
 
 async def _not_by_registering(request: Request) -> Response:
