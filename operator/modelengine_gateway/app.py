@@ -52,7 +52,7 @@ def create(settings: Settings) -> FrontDoor:
     loads, outliers = Loads(), Outliers()
     waiting = Waiting(settings.queue_length, settings.queue_s)
     dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
-    reports = LoadReports(directory, upstream, loads, outliers.forget)
+    reports = LoadReports(directory, upstream, loads, on_gone=[outliers.forget, upstream.forget])
     keeping: list[asyncio.Task[None]] = []
     exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     requests = Requests(exposition.registry)

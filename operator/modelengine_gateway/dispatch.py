@@ -155,12 +155,12 @@ class Dispatch:
         call = asked.call
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
         while (at := self._pick(call, refusals)) is not None:
-            with ExitStack() as held:
+            with ExitStack() as held, ExitStack() as trying:
                 # Nobody was bothered where nobody answered, so that is no retry.
                 if any(not isinstance(refusal, Unreachable) for refusal in refusals.values()):
                     if self._budget.is_spent:
                         break
-                    held.enter_context(self._budget.retry())
+                    trying.enter_context(self._budget.retry())
                 held.enter_context(self._budget.request())
                 held.enter_context(self._loads.lease(at))
                 try:
@@ -172,8 +172,8 @@ class Dispatch:
                 except errors.ConnectionFailed as broke:
                     refusals[at] = broke
                     calls.retried(broke.code)
-                    self._directory.unreachable(at)
                     self.failed(at)
+                    self._directory.unreachable(at)
                     asked.breaks += 1
                     if asked.breaks == MOST_BREAKS:
                         raise errors.StreamBroken(
@@ -221,7 +221,8 @@ class Dispatch:
 
     def failed(self, at: ServerInfo) -> None:
         """A request failed at the replica by no fault of its own."""
-        if self._outliers.failed(at, _now()):
+        # Who is off the list begins anew if it comes again, and nobody would tell that it may be forgotten.
+        if self._directory.lists(at) and self._outliers.failed(at, _now()):
             log.warning("%s at %s fails request after request; others are asked for a while", at.name, at.url)
 
     def broke_off(self, at: ServerInfo) -> None:

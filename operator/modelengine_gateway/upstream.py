@@ -89,6 +89,11 @@ class Upstream:
                 connection.close()
         self._idle.clear()
 
+    def forget(self, at: ServerInfo) -> None:
+        """Nobody will be asked there any more."""
+        for connection in self._idle.pop(at, ()):
+            connection.close()
+
     async def is_ready(self, at: ServerInfo) -> bool:
         """Whether the engine itself says that it is ready, within PROBE_TIMEOUT_S."""
         connection = None
@@ -144,9 +149,7 @@ class Upstream:
         try:
             return await connection.ask(request, deadlines.first_byte_s, deadlines.between_s, deadlines.total_s)
         except Overdue as failure:
-            raise errors.WaitTimeout(
-                f"the engine took the request but did not answer in {deadlines.first_byte_s:g} s"
-            ) from failure
+            raise errors.WaitTimeout(f"the engine took the request, but {failure} before it answered") from failure
         except ValueError as failure:
             raise errors.ConnectionFailed(f"{at.url} does not answer as an engine") from failure
         except BaseException:
@@ -166,11 +169,17 @@ class Upstream:
             connection.close()
             return
         connection.idle(IDLE_S)
+        if at not in self._idle:
+            self._drop_closed()
         kept = self._idle.setdefault(at, [])
         # The oldest are closed first.
         while kept and not kept[0].is_open:
             kept.pop(0)
         kept.append(connection)
+
+    def _drop_closed(self) -> None:
+        """An answer may end after its engine is forgotten, and addresses come and go as long as the server runs."""
+        self._idle = {at: kept for at, kept in self._idle.items() if any(connection.is_open for connection in kept)}
 
 
 async def _dial(at: ServerInfo) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,8 +16,14 @@ import pytest
 from callers import OpenFrontDoor, Reply, StartEngine, ask, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, ServerInfo, errors
+from modelengine.registry import Registry
 from modelengine_api import load_reports
 from modelengine_gateway import dispatch
+from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.outliers import FAILURES_IN_A_ROW, Outliers
+from modelengine_gateway.proxy import ABOUT_ITSELF
+from modelengine_gateway.upstream import Upstream
 
 INFERENCE = "/engine/inference"
 LONG_LEASE_S = 600.0
@@ -188,6 +195,66 @@ def test_a_replica_that_fails_request_after_request_is_not_asked_for_a_while(
     assert len(bad.requests) == 5
     assert statuses.count(500) == 5
     assert statuses[-20:] == [200] * 20
+
+
+def test_a_replica_whose_streams_end_with_a_fault_of_its_own_is_not_asked_for_a_while(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    bad, good = FakeEngine(break_after=2), FakeEngine()
+    for fake in (bad, good):
+        list_at(start_engine(fake), door)
+    ends = [ask(door, INFERENCE, chat(f"{i}")).lines[-1]["state"] for i in range(40)]
+    assert len(bad.requests) == 5
+    assert (ends.count("error"), ends[-20:]) == (5, ["ok"] * 20)
+
+
+def test_retries_that_led_to_an_answer_are_no_retries_any_more(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    full, free = FakeEngine(refusal=errors.Busy("full")), FakeEngine(words=["x"] * 30, pause_s=0.1)
+    for fake in (full, free):
+        list_at(start_engine(fake), door)
+    with ThreadPoolExecutor(8) as pool:
+        replies = []
+        for i in range(1, 7):
+            replies.append(pool.submit(ask, door, INFERENCE, chat(f"{i}")))
+            assert until(lambda count=i: free.open_streams == count, 5.0)  # type: ignore[misc]
+        assert [reply.result().status for reply in replies] == [200] * 6
+
+
+def test_a_whole_answer_may_take_as_long_as_an_answer_may(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, first_byte_s=0.2, answer_s=1.5)
+    fake = FakeEngine(words=["x"] * 8, pause_s=0.1)
+    list_at(start_engine(fake), door)
+    assert ask(door, INFERENCE, chat(stream=False)).status == 200
+    fake.pause_s = 1.0
+    reply = ask(door, INFERENCE, chat(stream=False))
+    assert (reply.status, reply.msg) == (
+        504,
+        "the engine took the request, but took longer than an answer may before it answered",
+    )
+    assert ask(door, INFERENCE, chat()).msg == "the engine took the request, but fell silent before it answered"
+
+
+async def test_of_an_engine_that_is_gone_neither_connections_nor_failures_are_kept(start_engine: StartEngine) -> None:
+    info = start_engine(FakeEngine())
+    other = ServerInfo("demo", "127.0.0.1", 9)
+    async with Upstream() as upstream:
+        with await upstream.open(info, "/engine/info", b"{}", ABOUT_ITSELF) as answer:
+            await answer.read()
+        assert list(upstream._idle) == [info]
+        upstream.forget(info)
+        assert not upstream._idle
+        outliers = Outliers()
+        directory = Leases(Registry(LONG_LEASE_S), upstream.is_ready)
+        asking = dispatch.Dispatch(directory, upstream, Loads(), outliers, dispatch.Waiting(0, 0))
+        for _ in range(FAILURES_IN_A_ROW):
+            asking.failed(info)
+        assert outliers.admitted([info, other], asyncio.get_running_loop().time()) == [info, other]
 
 
 def test_an_engine_that_falls_silent_within_an_answer_ends_it_at_its_deadline(
