@@ -278,7 +278,7 @@ def routes(directory: Directory) -> APIRouter:
 def refusals(directory: Directory) -> list[BaseRoute]:
     """Methods that are not offered, and answer only how names come here instead. For the app's route table too."""
     return [
-        Route(_path(method), _not_by_registering, methods=["POST"], include_in_schema=False)
+        openapi.KnownRoute(_path(method), _not_by_registering, methods=["POST"], include_in_schema=False)
         for method in sorted(set(NameServerMethod) - _offered(directory))
     ]
 
