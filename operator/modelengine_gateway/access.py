@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
-from modelengine_api import doors
+from modelengine_api import calls, doors
 from modelengine_api.backend import Backend, ModelCard
 from modelengine_gateway import keys
 from modelengine_gateway.keyfile import KeyFile
@@ -82,6 +82,7 @@ class Door:
         if needed and key.scopes.isdisjoint(needed):
             refused = errors.Forbidden(f"this key lacks the scope {' or '.join(map(repr, map(str, needed)))}")
             return await doors.refusal(refused, scope["path"])(scope, receive, send)
+        calls.asked_by(key.name)
         meter = self._meter(key)
         token = _caller.set(Caller(key, meter))
 
