@@ -22,9 +22,8 @@ from modelengine import errors
 from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
 from modelengine_api import calls, doors
 from modelengine_api.backend import Backend, ModelCard
-from modelengine_gateway import keys
 from modelengine_gateway.keyfile import KeyFile
-from modelengine_gateway.keys import Key
+from modelengine_gateway.keys import Key, Opens
 from modelengine_gateway.ratelimits import Meter
 
 Clock = Callable[[], float]
@@ -37,9 +36,9 @@ NAME_SERVER = "/nameserver/"
 SCOPES_OF = {
     f"{NAME_SERVER}{method}": scopes
     for method, scopes in {
-        NameServerMethod.REGISTER: (keys.Scope.REGISTER,),
-        NameServerMethod.DEREGISTER: (keys.Scope.REGISTER,),
-        NameServerMethod.REPORT: (keys.Scope.NAMES, keys.Scope.REGISTER),
+        NameServerMethod.REGISTER: (Opens.REGISTER,),
+        NameServerMethod.DEREGISTER: (Opens.REGISTER,),
+        NameServerMethod.REPORT: (Opens.NAMES, Opens.REGISTER),
     }.items()
 }
 HTTP_PORT = 80
@@ -135,9 +134,9 @@ def sees(model: str) -> bool:
     return who is None or who.key.sees(model)
 
 
-def may(scope: keys.Scope) -> bool:
+def may(what: Opens) -> bool:
     who = caller()
-    return who is None or scope in who.key.scopes
+    return who is None or what in who.key.scopes
 
 
 def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
@@ -146,7 +145,7 @@ def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
     if caller() is None:
         return services
     seen = [info for info in services if sees(info.name)]
-    if may(keys.Scope.NAMES):
+    if may(Opens.NAMES):
         return seen
     host, port = asked_at(scope)
     return list(dict.fromkeys(ServerInfo(info.name, host, port, info.protocol) for info in seen))
@@ -226,8 +225,8 @@ class Guarded:
             used = tokens(answer)
 
         with self._in_its_words(model):
-            if keys.Scope.CHAT not in who.key.scopes:
-                raise errors.Forbidden(f"this key lacks the scope {str(keys.Scope.CHAT)!r}")
+            if Opens.CHAT not in who.key.scopes:
+                raise errors.Forbidden(f"this key lacks the scope {str(Opens.CHAT)!r}")
             who.meter.admit(self._clock())
             try:
                 yield charge

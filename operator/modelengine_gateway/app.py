@@ -112,7 +112,7 @@ def create(settings: Settings) -> FrontDoor:
 def _key_file(settings: Settings) -> KeyFile | None:
     if not settings.api_keys:
         return None
-    own = [keys.entry("own", {"key": settings.own_key, "scopes": list(keys.Scope)})] if settings.own_key else []
+    own = [keys.entry(keys.OWN, {"key": settings.own_key, "scopes": list(keys.Opens)})] if settings.own_key else []
     return KeyFile(Path(settings.api_keys), own)
 
 

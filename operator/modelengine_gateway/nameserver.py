@@ -20,8 +20,9 @@ from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, openapi, streaming
 from modelengine_api.native import Methods
-from modelengine_gateway import access, keys
+from modelengine_gateway import access
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.keys import Opens
 from modelengine_gateway.leases import Leases
 
 MAX_WAIT_S = 60.0
@@ -160,7 +161,7 @@ class NameServer:
 
     async def info(self, request: Request) -> Response:
         listed = [info for info in self._directory.all() if access.sees(info.name)]
-        details = self._directory.details() if access.may(keys.Scope.NAMES) else {}
+        details = self._directory.details() if access.may(Opens.NAMES) else {}
         return doors.answer(
             {
                 "name": "ModelEngine name server",
