@@ -60,6 +60,8 @@ class Relay:
             try:
                 async for data in relayed.answer:
                     lines, newline, rest = (rest + data).rpartition(b"\n")
+                    if len(rest) > wire.MAX_LINE_BYTES:
+                        raise errors.StreamBroken(f"the engine's line is over {wire.MAX_LINE_BYTES} bytes")
                     if newline:
                         last = lines
                         yield lines + newline

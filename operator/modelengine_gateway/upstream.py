@@ -18,6 +18,8 @@ CONNECT_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.5
 # Shorter than engines keep an idle connection, so that we are the one who closes it.
 IDLE_S = 30.0
+# Of a whole answer. The largest are vectors: of all the inputs that a request may have, 8,192 numbers each.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,14 @@ class Answer:
         return data
 
     async def read(self) -> bytes:
-        return b"".join([data async for data in self])
+        """The whole rest. Raises StreamBroken where that is over MAX_ANSWER_BYTES."""
+        parts, size = [], 0
+        async for data in self:
+            parts.append(data)
+            size += len(data)
+            if size > MAX_ANSWER_BYTES:
+                raise errors.StreamBroken(f"the engine's answer is over {MAX_ANSWER_BYTES} bytes")
+        return b"".join(parts)
 
 
 class Upstream:
