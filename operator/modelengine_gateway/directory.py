@@ -9,19 +9,26 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from modelengine import errors
 from modelengine.protocol import ServerInfo
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Probe = Callable[[ServerInfo], Coroutine[Any, Any, bool]]
 
 KEEP_ALIVE_S = 10.0
+
+
+def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """A task that outlives the request that was its reason, and so carries neither its id nor its caller."""
+    return asyncio.create_task(work, context=contextvars.Context())
 
 
 @dataclass(eq=False, slots=True)
@@ -111,14 +118,14 @@ class Directory(abc.ABC):
 
     def suspect(self, info: ServerInfo) -> None:
         """An answer of the engine broke off: looks into it, while the caller goes on."""
-        task = asyncio.create_task(self.report(info))
+        task = background(self.report(info))
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
 
     async def _is_ready(self, info: ServerInfo) -> bool:
         """Asks the engine; whoever wants to know meanwhile shares the answer, as all do when a busy replica dies."""
         if info not in self._probes:
-            probe = asyncio.create_task(self._probe(info))
+            probe = background(self._probe(info))
             self._probes[info] = probe
             probe.add_done_callback(lambda _: self._probes.pop(info))
         probe = self._probes[info]

@@ -19,7 +19,7 @@ from modelengine.protocol import EngineMethod, ServerInfo
 from modelengine_api import calls
 from modelengine_gateway import balance
 from modelengine_gateway.budget import RetryBudget
-from modelengine_gateway.directory import Directory
+from modelengine_gateway.directory import Directory, background
 from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.queues import Line
@@ -135,7 +135,7 @@ class Dispatch:
     def _line(self, name: tuple[str, str]) -> Line:
         if name not in self._lines:
             self._lines[name] = Line(self._waiting.length)
-            tending = asyncio.create_task(self._tend(name))
+            tending = background(self._tend(name))
             self._tending.add(tending)
             tending.add_done_callback(self._tending.discard)
         return self._lines[name]

@@ -9,16 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from callers import OpenFrontDoor, Reply, StartEngine, ask, until
 from fakes import FakeEngine
-from modelengine import NameServerClient, ServerInfo, errors
+from modelengine import NameServerClient, ServerInfo, errors, wire
 from modelengine.registry import Registry
-from modelengine_api import load_reports
-from modelengine_gateway import dispatch
+from modelengine_api import calls, load_reports
+from modelengine_gateway import dispatch, upstream
+from modelengine_gateway.directory import background
 from modelengine_gateway.leases import Leases
 from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import FAILURES_IN_A_ROW, Outliers
@@ -240,18 +241,50 @@ def test_a_whole_answer_may_take_as_long_as_an_answer_may(
     assert ask(door, INFERENCE, chat()).msg == "the engine took the request, but fell silent before it answered"
 
 
+def test_neither_a_line_nor_a_whole_answer_without_an_end_is_kept(
+    open_front_door: OpenFrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(upstream, "MAX_ANSWER_BYTES", 100_000)
+    door = open_front_door(lease_s=LONG_LEASE_S)
+
+    def endless(sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            if not sock.recv(65536).startswith(b"POST"):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                sock.sendall(b"400\r\n%s\r\n" % (b"x" * 1024))
+
+    with _listening(endless) as info:
+        list_at(info, door)
+        reply = ask(door, INFERENCE, chat(stream=False))
+        assert (reply.status, reply.msg) == (502, "the engine's answer is over 100000 bytes")
+        list_at(info, door)
+        assert ask(door, INFERENCE, chat()).lines[-1]["msg"] == "the engine's line is over 100000 bytes"
+
+
+async def test_what_outlives_a_request_does_not_carry_its_id() -> None:
+    async def work() -> str:
+        return calls.request_id()
+
+    calls.begin([(b"x-request-id", b"an-id")], None)
+    assert (await work(), await background(work())) == ("an-id", "")
+
+
 async def test_of_an_engine_that_is_gone_neither_connections_nor_failures_are_kept(start_engine: StartEngine) -> None:
     info = start_engine(FakeEngine())
     other = ServerInfo("demo", "127.0.0.1", 9)
-    async with Upstream() as upstream:
-        with await upstream.open(info, "/engine/info", b"{}", ABOUT_ITSELF) as answer:
+    async with Upstream() as client:
+        with await client.open(info, "/engine/info", b"{}", ABOUT_ITSELF) as answer:
             await answer.read()
-        assert list(upstream._idle) == [info]
-        upstream.forget(info)
-        assert not upstream._idle
+        assert list(client._idle) == [info]
+        client.forget(info)
+        assert not client._idle
         outliers = Outliers()
-        directory = Leases(Registry(LONG_LEASE_S), upstream.is_ready)
-        asking = dispatch.Dispatch(directory, upstream, Loads(), outliers, dispatch.Waiting(0, 0))
+        directory = Leases(Registry(LONG_LEASE_S), client.is_ready)
+        asking = dispatch.Dispatch(directory, client, Loads(), outliers, dispatch.Waiting(0, 0))
         for _ in range(FAILURES_IN_A_ROW):
             asking.failed(info)
         assert outliers.admitted([info, other], asyncio.get_running_loop().time()) == [info, other]
