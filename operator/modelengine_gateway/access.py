@@ -51,6 +51,21 @@ class Caller:
 
     key: Key
     meter: Meter
+    file: KeyFile
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there may be models that do not exist for it, or addresses that it is not told."""
+        return "*" not in self.key.models or Opens.NAMES not in self.key.scopes
+
+    def check(self) -> None:
+        """For answers that last: raises Unauthorized when the key was taken away meanwhile, and Unavailable when it
+        may do other things now than when it came in."""
+        now = next((key for key in self.file.keys if key.digest == self.key.digest), None)
+        if now is None:
+            raise errors.Unauthorized("this API key is not known any more")
+        if now != self.key:
+            raise errors.Unavailable("what this API key may do has changed; ask again")
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -83,7 +98,7 @@ class Door:
             return await doors.refusal(refused, scope["path"])(scope, receive, send)
         calls.asked_by(key.name)
         meter = self._meter(key)
-        token = _caller.set(Caller(key, meter))
+        token = _caller.set(Caller(key, meter, self._file))
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":

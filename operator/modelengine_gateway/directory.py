@@ -33,13 +33,17 @@ def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
 
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """Somebody who waits for a change of what the filter lets through; None lets everything through."""
+    """Somebody who waits for a change of what the filter lets through; None lets everything through. No name exists for
+    him of which `knows` is false."""
 
     protocol: str | None
     name: str | None
+    knows: Callable[[str], bool] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sees(self, info: ServerInfo) -> bool:
+        if self.knows is not None and not self.knows(info.name):
+            return False
         return self.protocol in (None, info.protocol) and self.name in (None, info.name)
 
 
@@ -150,9 +154,11 @@ class Directory(abc.ABC):
         protocols = self.protocols(name) if protocol is None else [protocol]
         return [info for known in protocols for info in self.services(known, name)]
 
-    async def watch(self, protocol: str | None, name: str | None) -> AsyncGenerator[Sequence[ServerInfo], None]:
+    async def watch(
+        self, protocol: str | None, name: str | None, knows: Callable[[str], bool] | None = None
+    ) -> AsyncGenerator[Sequence[ServerInfo], None]:
         """What the filter lets through: now, after each change of it, and again at least every KEEP_ALIVE_S."""
-        with self._watching(protocol, name) as watcher:
+        with self._watching(protocol, name, knows) as watcher:
             while True:
                 yield [info for info in self.all() if watcher.sees(info)]
                 with contextlib.suppress(TimeoutError):
@@ -160,8 +166,10 @@ class Directory(abc.ABC):
                         await self._next_change(watcher)
 
     @contextlib.contextmanager
-    def _watching(self, protocol: str | None, name: str | None) -> Iterator[Watcher]:
-        watcher = Watcher(protocol, name)
+    def _watching(
+        self, protocol: str | None, name: str | None, knows: Callable[[str], bool] | None = None
+    ) -> Iterator[Watcher]:
+        watcher = Watcher(protocol, name, knows)
         self._watchers.add(watcher)
         try:
             yield watcher

@@ -21,7 +21,7 @@ from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, openapi, streaming
 from modelengine_api.native import Methods
 from modelengine_gateway import access
-from modelengine_gateway.directory import Directory
+from modelengine_gateway.directory import KEEP_ALIVE_S, Directory
 from modelengine_gateway.keys import Opens
 from modelengine_gateway.leases import Leases
 
@@ -126,6 +126,24 @@ OPERATIONS: Mapping[NameServerMethod, dict[str, Any]] = {
 }
 
 
+@dataclass(slots=True)
+class _Own:
+    """What one watch has told a caller that is not told everything, with a revision of its own."""
+
+    revision: int = 0
+    shown: Sequence[ServerInfo] | None = None
+    told_at: float = 0.0
+
+    def take(self, shown: Sequence[ServerInfo], now: float) -> bool:
+        """Whether to tell it: it differs, or nothing was told for about KEEP_ALIVE_S."""
+        if shown != self.shown:
+            self.revision += 1
+        elif now - self.told_at < 0.9 * KEEP_ALIVE_S:
+            return False
+        self.shown, self.told_at = shown, now
+        return True
+
+
 class NameServer:
     """One method per call of the protocol, under the call's own name. The look-ups are apart, see LookUp."""
 
@@ -150,11 +168,18 @@ class NameServer:
         return streaming.LineStream(self._snapshots(query, request.scope))
 
     async def _snapshots(self, query: WatchQuery, scope: Scope) -> AsyncIterator[bytes]:
-        # What does not exist for the caller must not show itself by its changes either.
+        who = access.caller()
+        # What does not exist for the caller must not show itself by its changes either, nor by their number.
         name = query.name if query.name is None or access.sees(query.name) else NOBODY
-        async for services in self._directory.watch(query.protocol, name):
-            msg = {"revision": self._directory.revision, **_listing(access.shown(services, scope))}
-            yield orjson.dumps({"state": "ok", "msg": msg}) + b"\n"
+        own = _Own() if who is not None and who.is_restricted else None
+        async for services in self._directory.watch(query.protocol, name, None if who is None else who.key.sees):
+            if who is not None:
+                who.check()
+            shown = access.shown(services, scope)
+            if own is not None and not own.take(shown, time.monotonic()):
+                continue
+            revision = self._directory.revision if own is None else own.revision
+            yield orjson.dumps({"state": "ok", "msg": {"revision": revision, **_listing(shown)}}) + b"\n"
 
     async def support_methods(self, request: Request) -> Response:
         return doors.answer({"support_methods": sorted(_offered(self._directory))})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,52 @@ def test_a_watch_is_not_woken_by_a_model_that_does_not_exist_for_who_watches(
                 assert next(watch) == [info]
         with NameServerClient(door, api_key=ADMIN) as names:
             names.deregister(info)
+
+
+def test_a_watch_of_who_is_not_told_everything_counts_only_what_it_is_told(
+    door: str, serve: Callable[..., ServerInfo]
+) -> None:
+    with watching(door, ONE) as told:
+        assert next(told)["msg"] == {"revision": 1, "services": []}
+        serve(FakeEngine("secret"))
+        serve(FakeEngine())
+        # A second replica behind the same front door is nothing new to it.
+        serve(FakeEngine())
+        with NameServerClient(door, api_key=ADMIN) as names:
+            for info in names.get_services("chat", "demo"):
+                names.deregister(info)
+        seen = [next(told)["msg"] for _ in range(2)]
+    assert [(msg["revision"], len(msg["services"])) for msg in seen] == [(2, 1), (3, 0)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ({"admin": KEYS["admin"]}, "unauthorized"),
+        ({"admin": KEYS["admin"], "one": {"key": ONE, "models": ["*"]}}, "unavailable"),
+    ],
+)
+def test_a_watch_ends_when_its_key_is_taken_away_or_may_do_other_things(
+    door: str, file: Path, serve: Callable[..., ServerInfo], keys: dict[str, Any], code: str
+) -> None:
+    with watching(door, ONE) as told:
+        assert next(told)["state"] == "ok"
+        file.write_text(json.dumps(keys))
+        assert until(lambda: chat(door, SLOW).status == 401, 2 * keyfile.LOOK_S)
+        serve(FakeEngine())
+        last = next(told)
+        assert (last["state"], last["code"]) == ("error", code)
+
+
+@contextmanager
+def watching(door: str, key: str) -> Iterator[Iterator[Any]]:
+    """The lines of a watch of everything."""
+    connection = http.client.HTTPConnection(door, timeout=5)
+    connection.request("POST", "/nameserver/watch", b"{}", {"content-type": "application/json", **bearer(key)})
+    try:
+        yield map(json.loads, connection.getresponse())
+    finally:
+        connection.close()
 
 
 def test_lists_have_only_what_the_key_may_use(door: str, serve: Callable[..., ServerInfo]) -> None:
