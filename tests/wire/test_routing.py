@@ -221,7 +221,7 @@ def test_retries_that_led_to_an_answer_are_no_retries_any_more(
         replies = []
         for i in range(1, 7):
             replies.append(pool.submit(ask, door, INFERENCE, chat(f"{i}")))
-            assert until(lambda count=i: free.open_streams == count, 5.0)  # type: ignore[misc]
+            assert until(lambda count=i: len(free.requests) == count, 5.0)  # type: ignore[misc]
         assert [reply.result().status for reply in replies] == [200] * 6
 
 
