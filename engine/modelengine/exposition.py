@@ -51,7 +51,7 @@ class Exposition:
 
     def __init__(self, part: str, host: str = "", port: MetricsPort | None = None) -> None:
         """Listens at once. A port that was asked for and is taken raises PortTaken, a default one is done without."""
-        self.registry = _registry(part)
+        self.registry = registry(part)
         self.looks: list[Look] = []
         self._is_asked_for = port is not None and port.is_asked_for
         self._socket = _listen(host, port) if port is not None else None
@@ -88,17 +88,6 @@ def counter(name: str, meaning: str, labels: Sequence[str], samples: Samples) ->
     for values, value in samples.items():
         family.add_metric(values, value)
     return family
-
-
-def _registry(part: str) -> CollectorRegistry:
-    """With what each process of ours shows: its version as `part`, and what it takes of the machine."""
-    # Else each counter has a second series, with the time of its birth, that few read.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    made = CollectorRegistry()
-    ProcessCollector(registry=made)
-    build = Gauge("modelengine_build_info", "Always 1; the labels say what runs.", ("part", "version"), registry=made)
-    build.labels(part, modelengine.__version__).set(1)
-    return made
 
 
 def _listen(host: str, port: MetricsPort) -> socket.socket | None:

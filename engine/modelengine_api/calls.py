@@ -44,6 +44,8 @@ class Call:
     # When the first part of a streamed answer was there.
     streaming_since: float | None = None
     model: str | None = None
+    # The name of the key that was sent, where keys are asked for.
+    key_name: str | None = None
     error: str = ""
     status: int = 0
     prompt_tokens: int | None = None
@@ -99,6 +101,11 @@ def headers() -> dict[str, str]:
 def asked_for(model: str | None) -> None:
     if (call := _current.get()) is not None:
         call.model = model
+
+
+def asked_by(key_name: str) -> None:
+    if (call := _current.get()) is not None:
+        call.key_name = key_name
 
 
 def retried(code: str) -> None:

@@ -91,6 +91,7 @@ class Observed:
             "duration_s": round(seconds, 6),
             "model": self._tally.bounded(call) if call.operation else None,
             "operation": call.operation,
+            "key": call.key_name,
             "error": call.error or None,
             "prompt_tokens": call.prompt_tokens,
             "answer_tokens": call.answer_tokens,

@@ -12,7 +12,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from modelengine import errors, wire
 
@@ -125,7 +126,15 @@ def operation(
     return found
 
 
-class PlainRoute(Route):
+class KnownRoute(Route):
+    """A route that is no part of the framework; the access line has its path, as of one that is."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
+
+
+class PlainRoute(KnownRoute):
     """A route that is no part of the framework, and described as one that is."""
 
     def __init__(self, path: str, endpoint: Any, *, methods: list[str], operation: Mapping[str, Any]) -> None:

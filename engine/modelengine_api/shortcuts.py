@@ -7,15 +7,12 @@ the front door does for a chat.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class Shortcuts(BaseRoute):
@@ -28,8 +25,8 @@ class Shortcuts(BaseRoute):
     include_in_schema = False
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
-        self._handlers: Mapping[tuple[str, str], Handler] = {
-            (method, route.path): route.endpoint
+        self._routes: Mapping[tuple[str, str], APIRoute] = {
+            (method, route.path): route
             for router in routers
             for route in router.routes
             if isinstance(route, APIRoute) and _is_plain(route)
@@ -38,13 +35,13 @@ class Shortcuts(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] == "http":
-            handler = self._handlers.get((scope["method"], scope["path"]))
-            if handler is not None:
-                return Match.FULL, {"endpoint": handler}
+            route = self._routes.get((scope["method"], scope["path"]))
+            if route is not None:
+                return Match.FULL, {"endpoint": route.endpoint, "route": route}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await scope["endpoint"](Request(scope, receive, send))
+        response: Response = await scope["endpoint"](Request(scope, receive, send))
         await response(scope, receive, send)
 
 

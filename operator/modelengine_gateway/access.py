@@ -20,11 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
-from modelengine_api import doors
+from modelengine_api import calls, doors
 from modelengine_api.backend import Backend, ModelCard
-from modelengine_gateway import keys
 from modelengine_gateway.keyfile import KeyFile
-from modelengine_gateway.keys import Key
+from modelengine_gateway.keys import Key, Opens
 from modelengine_gateway.ratelimits import Meter
 
 Clock = Callable[[], float]
@@ -33,10 +32,15 @@ Clock = Callable[[], float]
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/favicon.ico"})
 OPEN_FOLDERS = ("/page/",)
 NAME_SERVER = "/nameserver/"
-REGISTRATIONS = frozenset(
-    f"{NAME_SERVER}{method}"
-    for method in (NameServerMethod.REGISTER, NameServerMethod.DEREGISTER, NameServerMethod.REPORT)
-)
+# A report only makes this server ask the engine: whoever has its address may send one.
+SCOPES_OF = {
+    f"{NAME_SERVER}{method}": scopes
+    for method, scopes in {
+        NameServerMethod.REGISTER: (Opens.REGISTER,),
+        NameServerMethod.DEREGISTER: (Opens.REGISTER,),
+        NameServerMethod.REPORT: (Opens.NAMES, Opens.REGISTER),
+    }.items()
+}
 HTTP_PORT = 80
 NO_KEY = "an API key is needed: authorization: Bearer KEY"
 
@@ -47,6 +51,21 @@ class Caller:
 
     key: Key
     meter: Meter
+    file: KeyFile
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there may be models that do not exist for it, or addresses that it is not told."""
+        return "*" not in self.key.models or Opens.NAMES not in self.key.scopes
+
+    def check(self) -> None:
+        """For answers that last: raises Unauthorized when the key was taken away meanwhile, and Unavailable when it
+        may do other things now than when it came in."""
+        now = next((key for key in self.file.keys if key.digest == self.key.digest), None)
+        if now is None:
+            raise errors.Unauthorized("this API key is not known any more")
+        if now != self.key:
+            raise errors.Unavailable("what this API key may do has changed; ask again")
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -73,11 +92,13 @@ class Door:
         key = self._file.owner(given) if given else None
         if key is None:
             return await _unauthorized(scope, receive, send)
-        if scope["path"] in REGISTRATIONS and keys.Scope.REGISTER not in key.scopes:
-            refused = errors.Forbidden(f"this key lacks the scope {str(keys.Scope.REGISTER)!r}")
+        needed = SCOPES_OF.get(scope["path"], ())
+        if needed and key.scopes.isdisjoint(needed):
+            refused = errors.Forbidden(f"this key lacks the scope {' or '.join(map(repr, map(str, needed)))}")
             return await doors.refusal(refused, scope["path"])(scope, receive, send)
+        calls.asked_by(key.name)
         meter = self._meter(key)
-        token = _caller.set(Caller(key, meter))
+        token = _caller.set(Caller(key, meter, self._file))
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -128,9 +149,9 @@ def sees(model: str) -> bool:
     return who is None or who.key.sees(model)
 
 
-def may(scope: keys.Scope) -> bool:
+def may(what: Opens) -> bool:
     who = caller()
-    return who is None or scope in who.key.scopes
+    return who is None or what in who.key.scopes
 
 
 def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
@@ -139,7 +160,7 @@ def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
     if caller() is None:
         return services
     seen = [info for info in services if sees(info.name)]
-    if may(keys.Scope.NAMES):
+    if may(Opens.NAMES):
         return seen
     host, port = asked_at(scope)
     return list(dict.fromkeys(ServerInfo(info.name, host, port, info.protocol) for info in seen))
@@ -219,8 +240,8 @@ class Guarded:
             used = tokens(answer)
 
         with self._in_its_words(model):
-            if keys.Scope.CHAT not in who.key.scopes:
-                raise errors.Forbidden(f"this key lacks the scope {str(keys.Scope.CHAT)!r}")
+            if Opens.CHAT not in who.key.scopes:
+                raise errors.Forbidden(f"this key lacks the scope {str(Opens.CHAT)!r}")
             who.meter.admit(self._clock())
             try:
                 yield charge

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Response
 
@@ -51,7 +52,7 @@ def create(settings: Settings) -> FrontDoor:
     loads, outliers = Loads(), Outliers()
     waiting = Waiting(settings.queue_length, settings.queue_s)
     dispatch = Dispatch(directory, upstream, loads, outliers, waiting)
-    reports = LoadReports(directory, upstream, loads, outliers.forget)
+    reports = LoadReports(directory, upstream, loads, on_gone=[outliers.forget, upstream.forget])
     keeping: list[asyncio.Task[None]] = []
     exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     requests = Requests(exposition.registry)
@@ -62,10 +63,10 @@ def create(settings: Settings) -> FrontDoor:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with upstream, exposition.served():
-            keeping.append(asyncio.create_task(_keep(directory)))
+            keeping.append(_kept("directory of names", directory.keep()))
             if key_file is not None:
-                keeping.append(asyncio.create_task(key_file.keep()))
-            keeping.append(asyncio.create_task(reports.keep()))
+                keeping.append(_kept("file of API keys", key_file.keep()))
+            keeping.append(_kept("engines' reports of load", reports.keep()))
             yield
             for task in keeping:
                 task.cancel()
@@ -91,8 +92,9 @@ def create(settings: Settings) -> FrontDoor:
     @app.get("/health", openapi_extra=probed)
     async def health() -> Response:
         """Would a restart help?"""
-        if keeping[0].done():
-            raise errors.Unavailable("the directory of names is not kept any more; the log says why")
+        ended = [task.get_name() for task in keeping if task.done()]
+        if ended and not directory.is_closed:
+            raise errors.Unavailable(f"not kept any more: {', '.join(ended)}; the log says why")
         return doors.answer("ready")
 
     @app.get("/ready", openapi_extra=probed)
@@ -110,7 +112,7 @@ def create(settings: Settings) -> FrontDoor:
 def _key_file(settings: Settings) -> KeyFile | None:
     if not settings.api_keys:
         return None
-    own = [keys.entry("own", {"key": settings.own_key, "scopes": list(keys.Scope)})] if settings.own_key else []
+    own = [keys.entry(keys.OWN, {"key": settings.own_key, "scopes": list(keys.Opens)})] if settings.own_key else []
     return KeyFile(Path(settings.api_keys), own)
 
 
@@ -126,9 +128,13 @@ def _deadlines(settings: Settings) -> Deadlines:
     return Deadlines(settings.first_byte_s, settings.between_bytes_s, settings.answer_s)
 
 
-async def _keep(directory: Directory) -> None:
-    """Says at once why it ended, not only when the server stops."""
-    try:
-        await directory.keep()
-    except Exception:
-        log.exception("the directory of names is not kept any more")
+def _kept(what: str, keep: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that runs as long as the server, and says at once why it ended, not only when the server stops."""
+
+    async def kept() -> None:
+        try:
+            await keep
+        except Exception:
+            log.exception("not kept any more: %s", what)
+
+    return asyncio.create_task(kept(), name=what)

@@ -11,7 +11,7 @@ AT_LEAST = 3
 
 
 class RetryBudget:
-    """Counts requests that are open, and those of them that a second replica answers or is asked."""
+    """Counts requests that are open, and those of them that a second replica is asked just now."""
 
     def __init__(self) -> None:
         self.open = 0

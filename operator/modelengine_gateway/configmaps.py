@@ -16,7 +16,7 @@ from modelengine import errors
 from modelengine.protocol import ServerInfo
 from modelengine.registry_configmap import Service
 from modelengine_gateway.catalog import Catalog, Name, Told
-from modelengine_gateway.directory import Directory, Probe
+from modelengine_gateway.directory import Directory, Probe, background
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class ConfigMaps(Directory):
         for service in entry.services if entry else ():
             if service.info == info and service not in self._ejected:
                 self.ejections += 1
-                self._ejected[service] = asyncio.create_task(self._until_ready(service))
+                self._ejected[service] = background(self._until_ready(service))
         self._relist([name], "unlisted, it does not answer")
 
     async def _until_ready(self, service: Service) -> None:

@@ -9,30 +9,41 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from modelengine import errors
 from modelengine.protocol import ServerInfo
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Probe = Callable[[ServerInfo], Coroutine[Any, Any, bool]]
 
 KEEP_ALIVE_S = 10.0
 
 
+def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """A task that outlives the request that was its reason, and so carries neither its id nor its caller."""
+    return asyncio.create_task(work, context=contextvars.Context())
+
+
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """Somebody who waits for a change of what the filter lets through; None lets everything through."""
+    """Somebody who waits for a change of what the filter lets through; None lets everything through. No name exists for
+    him of which `knows` is false."""
 
     protocol: str | None
     name: str | None
+    knows: Callable[[str], bool] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sees(self, info: ServerInfo) -> bool:
+        if self.knows is not None and not self.knows(info.name):
+            return False
         return self.protocol in (None, info.protocol) and self.name in (None, info.name)
 
 
@@ -111,14 +122,14 @@ class Directory(abc.ABC):
 
     def suspect(self, info: ServerInfo) -> None:
         """An answer of the engine broke off: looks into it, while the caller goes on."""
-        task = asyncio.create_task(self.report(info))
+        task = background(self.report(info))
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
 
     async def _is_ready(self, info: ServerInfo) -> bool:
         """Asks the engine; whoever wants to know meanwhile shares the answer, as all do when a busy replica dies."""
         if info not in self._probes:
-            probe = asyncio.create_task(self._probe(info))
+            probe = background(self._probe(info))
             self._probes[info] = probe
             probe.add_done_callback(lambda _: self._probes.pop(info))
         probe = self._probes[info]
@@ -143,9 +154,11 @@ class Directory(abc.ABC):
         protocols = self.protocols(name) if protocol is None else [protocol]
         return [info for known in protocols for info in self.services(known, name)]
 
-    async def watch(self, protocol: str | None, name: str | None) -> AsyncGenerator[Sequence[ServerInfo], None]:
+    async def watch(
+        self, protocol: str | None, name: str | None, knows: Callable[[str], bool] | None = None
+    ) -> AsyncGenerator[Sequence[ServerInfo], None]:
         """What the filter lets through: now, after each change of it, and again at least every KEEP_ALIVE_S."""
-        with self._watching(protocol, name) as watcher:
+        with self._watching(protocol, name, knows) as watcher:
             while True:
                 yield [info for info in self.all() if watcher.sees(info)]
                 with contextlib.suppress(TimeoutError):
@@ -153,8 +166,10 @@ class Directory(abc.ABC):
                         await self._next_change(watcher)
 
     @contextlib.contextmanager
-    def _watching(self, protocol: str | None, name: str | None) -> Iterator[Watcher]:
-        watcher = Watcher(protocol, name)
+    def _watching(
+        self, protocol: str | None, name: str | None, knows: Callable[[str], bool] | None = None
+    ) -> Iterator[Watcher]:
+        watcher = Watcher(protocol, name, knows)
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -176,6 +191,11 @@ class Directory(abc.ABC):
         for watcher in self._watchers:
             if any(watcher.sees(info) for info in infos):
                 watcher.changed.set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server is stopping."""
+        return self._is_closed
 
     async def close(self) -> None:
         """Ends every wait and watch, so that none holds up the stop of the server."""

@@ -19,17 +19,21 @@ from modelengine.protocol import EngineMethod, ServerInfo
 from modelengine_api import calls
 from modelengine_gateway import balance
 from modelengine_gateway.budget import RetryBudget
-from modelengine_gateway.directory import Directory
+from modelengine_gateway.directory import Directory, background
 from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import Outliers
 from modelengine_gateway.queues import Line
-from modelengine_gateway.upstream import Answer, Deadlines, Upstream
+from modelengine_gateway.upstream import Answer, Deadlines, Unreachable, Upstream
 
 log = logging.getLogger(__name__)
 
+# What an engine answers however full it is.
+NEEDS_NO_PLACE = frozenset({EngineMethod.INFO, EngineMethod.SUPPORT_METHODS})
 # How often who waits is called, beside whenever an answer ends.
 CALL_EVERY_S = 0.25
 COME_AGAIN_S = 1.0
+# One request's, before it is held to be what breaks engines: it must not go on to all of them.
+MOST_BREAKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,14 @@ class Waiting:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Asked:
+    """One request on its way, and how many engines took it and closed the connection without a byte."""
+
+    call: Call
+    breaks: int = 0
+
+
 class Dispatch:
     def __init__(
         self, directory: Directory, upstream: Upstream, loads: Loads, outliers: Outliers, waiting: Waiting
@@ -89,20 +101,21 @@ class Dispatch:
     async def open(self, call: Call) -> Relayed:
         """The begun answer of a replica. Raises what the last one said, or that there is none."""
         calls.asked_for(call.model)
+        asked = _Asked(call)
         refusal: errors.ModelEngineError = errors.Busy(f"too many wait for {call.model!r}", retry_after_s=COME_AGAIN_S)
-        # Who comes later stands behind those who wait.
-        if call.name not in self._lines:
+        # Who comes later stands behind those who wait, but for those who need no replica's place.
+        if call.method in NEEDS_NO_PLACE or not self._lines.get(call.name):
             try:
-                return await self._attempt(call)
+                return await self._attempt(asked)
             except (errors.Busy, errors.Unavailable) as refused:
-                if not self._waiting.seconds:
+                if not self._waiting.seconds or call.method in NEEDS_NO_PLACE:
                     raise
                 refusal = _later(refused)
-        return await self._in_line(call, refusal)
+        return await self._in_line(asked, refusal)
 
-    async def _in_line(self, call: Call, refusal: errors.ModelEngineError) -> Relayed:
+    async def _in_line(self, asked: _Asked, refusal: errors.ModelEngineError) -> Relayed:
         until = asyncio.get_running_loop().time() + self._waiting.seconds
-        line = self._line(call.name)
+        line = self._line(asked.call.name)
         with line.place(refusal) as place:
             while True:
                 try:
@@ -111,7 +124,7 @@ class Dispatch:
                 except TimeoutError:
                     raise refusal from None
                 try:
-                    return await self._attempt(call)
+                    return await self._attempt(asked)
                 except (errors.Busy, errors.Unavailable) as refused:
                     refusal = _later(refused)
                 except errors.NotFound:
@@ -122,39 +135,51 @@ class Dispatch:
     def _line(self, name: tuple[str, str]) -> Line:
         if name not in self._lines:
             self._lines[name] = Line(self._waiting.length)
-            tending = asyncio.create_task(self._tend(name))
+            tending = background(self._tend(name))
             self._tending.add(tending)
             tending.add_done_callback(self._tending.discard)
         return self._lines[name]
 
     async def _tend(self, name: tuple[str, str]) -> None:
         line = self._lines[name]
-        while len(line):
+        while not line.is_left:
             await asyncio.sleep(CALL_EVERY_S)
-            line.call_some()
+            line.tick()
         del self._lines[name]
 
     def _call_next(self, name: tuple[str, str]) -> None:
         if line := self._lines.get(name):
             line.call()
 
-    async def _attempt(self, call: Call) -> Relayed:
+    async def _attempt(self, asked: _Asked) -> Relayed:
+        call = asked.call
         refusals: dict[ServerInfo, errors.ModelEngineError] = {}
         while (at := self._pick(call, refusals)) is not None:
-            with ExitStack() as held:
+            with ExitStack() as held, ExitStack() as trying:
                 # Nobody was bothered where nobody answered, so that is no retry.
-                if any(not isinstance(refusal, errors.ConnectionFailed) for refusal in refusals.values()):
+                if any(not isinstance(refusal, Unreachable) for refusal in refusals.values()):
                     if self._budget.is_spent:
                         break
-                    held.enter_context(self._budget.retry())
+                    trying.enter_context(self._budget.retry())
                 held.enter_context(self._budget.request())
                 held.enter_context(self._loads.lease(at))
                 try:
                     answer = await self._upstream.open(at, f"/engine/{call.method}", call.body, call.deadlines)
-                except errors.ConnectionFailed as dead:
+                except Unreachable as dead:
                     refusals[at] = dead
                     calls.retried(dead.code)
                     self._directory.unreachable(at)
+                except errors.ConnectionFailed as broke:
+                    refusals[at] = broke
+                    calls.retried(broke.code)
+                    self.failed(at)
+                    self._directory.unreachable(at)
+                    asked.breaks += 1
+                    if asked.breaks == MOST_BREAKS:
+                        raise errors.StreamBroken(
+                            f"{MOST_BREAKS} replicas of {call.model!r} broke off on this request before they answered; "
+                            "no other is asked"
+                        ) from broke
                 except errors.Busy as full:
                     refusals[at] = full
                     calls.retried(full.code)
@@ -196,7 +221,8 @@ class Dispatch:
 
     def failed(self, at: ServerInfo) -> None:
         """A request failed at the replica by no fault of its own."""
-        if self._outliers.failed(at, _now()):
+        # Who is off the list begins anew if it comes again, and nobody would tell that it may be forgotten.
+        if self._directory.lists(at) and self._outliers.failed(at, _now()):
             log.warning("%s at %s fails request after request; others are asked for a while", at.name, at.url)
 
     def broke_off(self, at: ServerInfo) -> None:

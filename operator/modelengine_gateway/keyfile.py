@@ -46,6 +46,9 @@ class KeyFile:
             self.keys = read(self._path, self._always)
         except errors.InvalidRequest as refused:
             log.error("the API keys are not read anew, those from before stand: %s", refused.message)
+        except Exception as failure:
+            # Its message might show a key; and whoever is taken off the list next must not stay on it for this.
+            log.error("the API keys are not read anew, those from before stand: %s", type(failure).__name__)
         else:
             log.info("the API keys were read anew: %d", len(self.keys))
 

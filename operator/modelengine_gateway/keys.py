@@ -30,6 +30,8 @@ from modelengine_gateway.ratelimits import Limits
 
 HASHED = "sha256:"
 DIGEST = re.compile("[0-9a-f]{64}")
+# Of the key that `modelengine up` makes for itself.
+OWN = "own"
 # Fewer characters can be tried out.
 SHORTEST_KEY = 16
 MAX_LIMIT = 10**12
@@ -37,7 +39,7 @@ LIMITS = {"requestsPerMinute": "requests_per_minute", "tokensPerMinute": "tokens
 FIELDS = ("key", "models", "scopes", *LIMITS)
 
 
-class Scope(StrEnum):
+class Opens(StrEnum):
     """What a key opens: answers of models; the addresses of engines; registering them."""
 
     CHAT = "chat"
@@ -50,7 +52,7 @@ class Key:
     name: str
     digest: bytes = field(repr=False)
     models: tuple[str, ...] = ("*",)
-    scopes: frozenset[Scope] = frozenset({Scope.CHAT})
+    scopes: frozenset[Opens] = frozenset({Opens.CHAT})
     limits: Limits = field(default_factory=Limits)
 
     def sees(self, model: str) -> bool:
@@ -73,12 +75,12 @@ def owner(keys: Iterable[Key], given: str) -> Key | None:
 
 def parse(text: str) -> list[Key]:
     """The keys of one file, in YAML or JSON. Raises InvalidRequest that names the key and what is wrong with it."""
-    return [entry(name, value) for name, value in _mapping(_loaded(text), "the keys").items()]
+    return [_written(name, value) for name, value in _mapping(_loaded(text), "the keys").items()]
 
 
 def parse_one(name: str, text: str) -> Key:
     """One key from a file of its own, which has the fields or only the key."""
-    return entry(name, _loaded(text))
+    return _written(name, _loaded(text))
 
 
 def without_doubles(keys: Sequence[Key]) -> tuple[Key, ...]:
@@ -102,9 +104,16 @@ def entry(name: str, value: Any) -> Key:
         name=name,
         digest=_digest(name, fields.get("key")),
         models=_words(name, "models", fields.get("models", ["*"])),
-        scopes=_scopes(name, fields.get("scopes", [Scope.CHAT])),
+        scopes=_scopes(name, fields.get("scopes", [Opens.CHAT])),
         limits=Limits(**limits),
     )
+
+
+def _written(name: str, value: Any) -> Key:
+    if name == OWN:
+        # It would share the limits and the log lines of the one.
+        raise errors.InvalidRequest(f"{name}: is the name of the key that this server makes for itself; take another")
+    return entry(name, value)
 
 
 def _loaded(text: str) -> Any:
@@ -115,6 +124,9 @@ def _loaded(text: str) -> Any:
         mark = getattr(failure, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         raise errors.InvalidRequest(f"neither YAML nor JSON{where}") from None
+    except (ValueError, RecursionError):
+        # What looks like a date and is none; what is nested without an end.
+        raise errors.InvalidRequest("holds something that is no text, number, list or mapping") from None
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
@@ -134,6 +146,9 @@ def _digest(name: str, given: Any) -> bytes:
         return bytes.fromhex(hexadecimal)
     if len(written) < SHORTEST_KEY:
         raise errors.InvalidRequest(f"{name}.key: must have at least {SHORTEST_KEY} characters")
+    if not written.isascii() or not written.isprintable():
+        # In a header it would be other bytes with each client.
+        raise errors.InvalidRequest(f"{name}.key: must be of ASCII characters that can be printed")
     return digest(written)
 
 
@@ -143,11 +158,11 @@ def _words(name: str, known: str, given: Any) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _scopes(name: str, given: Any) -> frozenset[Scope]:
+def _scopes(name: str, given: Any) -> frozenset[Opens]:
     words = _words(name, "scopes", given)
-    if unknown := [word for word in words if word not in tuple(Scope)]:
-        raise errors.InvalidRequest(f"{name}.scopes: must be of {', '.join(Scope)}, got {unknown[0][:100]!r}")
-    return frozenset(map(Scope, words))
+    if unknown := [word for word in words if word not in tuple(Opens)]:
+        raise errors.InvalidRequest(f"{name}.scopes: must be of {', '.join(Opens)}, got {unknown[0][:100]!r}")
+    return frozenset(map(Opens, words))
 
 
 def _limit(name: str, known: str, given: Any) -> int:

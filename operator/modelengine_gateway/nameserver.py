@@ -20,8 +20,9 @@ from modelengine import errors
 from modelengine.protocol import STRICT, Name, NameServerMethod, ServerInfo
 from modelengine_api import bodies, doors, openapi, streaming
 from modelengine_api.native import Methods
-from modelengine_gateway import access, keys
-from modelengine_gateway.directory import Directory
+from modelengine_gateway import access
+from modelengine_gateway.directory import KEEP_ALIVE_S, Directory
+from modelengine_gateway.keys import Opens
 from modelengine_gateway.leases import Leases
 
 MAX_WAIT_S = 60.0
@@ -125,6 +126,24 @@ OPERATIONS: Mapping[NameServerMethod, dict[str, Any]] = {
 }
 
 
+@dataclass(slots=True)
+class _Own:
+    """What one watch has told a caller that is not told everything, with a revision of its own."""
+
+    revision: int = 0
+    shown: Sequence[ServerInfo] | None = None
+    told_at: float = 0.0
+
+    def take(self, shown: Sequence[ServerInfo], now: float) -> bool:
+        """Whether to tell it: it differs, or nothing was told for about KEEP_ALIVE_S."""
+        if shown != self.shown:
+            self.revision += 1
+        elif now - self.told_at < 0.9 * KEEP_ALIVE_S:
+            return False
+        self.shown, self.told_at = shown, now
+        return True
+
+
 class NameServer:
     """One method per call of the protocol, under the call's own name. The look-ups are apart, see LookUp."""
 
@@ -133,7 +152,9 @@ class NameServer:
         self._started = time.monotonic()
 
     async def report(self, request: Request) -> Response:
-        return doors.answer({"listed": await self._directory.report(await _service.read(request))})
+        info = await _service.read(request)
+        # What does not exist for the caller is not looked into either.
+        return doors.answer({"listed": access.sees(info.name) and await self._directory.report(info)})
 
     async def wait(self, request: Request) -> Response:
         query = await _wait_query.read(request)
@@ -147,18 +168,25 @@ class NameServer:
         return streaming.LineStream(self._snapshots(query, request.scope))
 
     async def _snapshots(self, query: WatchQuery, scope: Scope) -> AsyncIterator[bytes]:
-        # What does not exist for the caller must not show itself by its changes either.
+        who = access.caller()
+        # What does not exist for the caller must not show itself by its changes either, nor by their number.
         name = query.name if query.name is None or access.sees(query.name) else NOBODY
-        async for services in self._directory.watch(query.protocol, name):
-            msg = {"revision": self._directory.revision, **_listing(access.shown(services, scope))}
-            yield orjson.dumps({"state": "ok", "msg": msg}) + b"\n"
+        own = _Own() if who is not None and who.is_restricted else None
+        async for services in self._directory.watch(query.protocol, name, None if who is None else who.key.sees):
+            if who is not None:
+                who.check()
+            shown = access.shown(services, scope)
+            if own is not None and not own.take(shown, time.monotonic()):
+                continue
+            revision = self._directory.revision if own is None else own.revision
+            yield orjson.dumps({"state": "ok", "msg": {"revision": revision, **_listing(shown)}}) + b"\n"
 
     async def support_methods(self, request: Request) -> Response:
         return doors.answer({"support_methods": sorted(_offered(self._directory))})
 
     async def info(self, request: Request) -> Response:
         listed = [info for info in self._directory.all() if access.sees(info.name)]
-        details = self._directory.details() if access.may(keys.Scope.NAMES) else {}
+        details = self._directory.details() if access.may(Opens.NAMES) else {}
         return doors.answer(
             {
                 "name": "ModelEngine name server",
@@ -188,7 +216,8 @@ class Registrations:
         return doors.answer({"register": "success", "lease_s": lease_s, "renew_s": lease_s / RENEWALS_PER_LEASE})
 
     async def deregister(self, request: Request) -> Response:
-        return doors.answer({"founded": self._leases.deregister(await _service.read(request))})
+        info = await _service.read(request)
+        return doors.answer({"founded": access.sees(info.name) and self._leases.deregister(info)})
 
 
 async def _not_by_registering(request: Request) -> Response:
@@ -275,7 +304,7 @@ def routes(directory: Directory) -> APIRouter:
 def refusals(directory: Directory) -> list[BaseRoute]:
     """Methods that are not offered, and answer only how names come here instead. For the app's route table too."""
     return [
-        Route(_path(method), _not_by_registering, methods=["POST"], include_in_schema=False)
+        openapi.KnownRoute(_path(method), _not_by_registering, methods=["POST"], include_in_schema=False)
         for method in sorted(set(NameServerMethod) - _offered(directory))
     ]
 

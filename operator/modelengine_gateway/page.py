@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import Request, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from modelengine import errors
+from modelengine_api import openapi
 
 FOLDER = Path(__file__).parent / "web"
 INDEX = "index.html"
@@ -84,8 +85,8 @@ class Page:
             return response
 
         return [
-            Route("/", index, methods=["GET"], include_in_schema=False),
-            Route(ASSETS_PATH, self._asset, methods=["GET"], include_in_schema=False),
+            openapi.KnownRoute("/", index, methods=["GET"], include_in_schema=False),
+            openapi.KnownRoute(ASSETS_PATH, self._asset, methods=["GET"], include_in_schema=False),
         ]
 
     async def _asset(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ unchanged, and an answer that breaks off ends with an error line.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -41,6 +42,8 @@ class Relay:
         self._directory = directory
         self._dispatch = dispatch
         self._deadlines = deadlines
+        # An engine says nothing of a whole answer before its end.
+        self._whole_deadlines = replace(deadlines, first_byte_s=deadlines.total_s)
 
     def models(self) -> Sequence[ModelCard]:
         return [self._card(protocol, name) for protocol, name in self._directory.known()]
@@ -57,6 +60,8 @@ class Relay:
             try:
                 async for data in relayed.answer:
                     lines, newline, rest = (rest + data).rpartition(b"\n")
+                    if len(rest) > wire.MAX_LINE_BYTES:
+                        raise errors.StreamBroken(f"the engine's line is over {wire.MAX_LINE_BYTES} bytes")
                     if newline:
                         last = lines
                         yield lines + newline
@@ -68,8 +73,12 @@ class Relay:
             if not is_final(last):
                 self._dispatch.broke_off(relayed.at)
                 raise failure
-            self._dispatch.succeeded(relayed.at)
-            calls.closed(orjson.loads(last.rpartition(b"\n")[2]))
+            envelope = orjson.loads(last.rpartition(b"\n")[2])
+            if is_fault(envelope):
+                self._dispatch.failed(relayed.at)
+            else:
+                self._dispatch.succeeded(relayed.at)
+            calls.closed(envelope)
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         msg = dict(await self._call(self._chat_call(request)))
@@ -82,7 +91,9 @@ class Relay:
     def _call_for(
         self, protocol: str, request: ChatRequest | EmbedRequest | RerankRequest, key: bytes | None = None
     ) -> Call:
-        return Call(protocol, request.model, METHOD_OF[protocol], _body(request), self._deadlines, key)
+        streams = isinstance(request, ChatRequest) and request.stream
+        deadlines = self._deadlines if streams else self._whole_deadlines
+        return Call(protocol, request.model, METHOD_OF[protocol], _body(request), deadlines, key)
 
     async def embed(self, request: EmbedRequest) -> Mapping[str, Any]:
         return dict(await self._call(self._call_for(EMBED, request)))
@@ -120,6 +131,13 @@ def is_final(lines: bytes) -> bool:
         return bool(envelope["state"] == "error" or envelope["msg"]["done"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return False
+
+
+def is_fault(envelope: Mapping[str, Any]) -> bool:
+    """Whether a last line is an error that is the engine's own, not the request's."""
+    if envelope["state"] != "error":
+        return False
+    return errors.BY_CODE.get(str(envelope.get("code")), errors.ModelEngineError).status >= 500
 
 
 def _body(request: ChatRequest | EmbedRequest | RerankRequest) -> bytes:

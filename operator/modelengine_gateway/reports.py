@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 
@@ -27,10 +27,10 @@ MAX_LINE_BYTES = 4096
 
 
 class LoadReports:
-    """`on_gone` is told of each replica that is not listed any more."""
+    """All of `on_gone` are told of each replica that is not listed any more."""
 
     def __init__(
-        self, directory: Directory, upstream: Upstream, loads: Loads, on_gone: Callable[[ServerInfo], None]
+        self, directory: Directory, upstream: Upstream, loads: Loads, on_gone: Sequence[Callable[[ServerInfo], None]]
     ) -> None:
         self._directory = directory
         self._upstream = upstream
@@ -50,7 +50,8 @@ class LoadReports:
     def _follow_all(self, listed: set[ServerInfo]) -> None:
         for info in self._following.keys() - listed:
             self._following.pop(info).cancel()
-            self._on_gone(info)
+            for forget in self._on_gone:
+                forget(info)
         for info in listed - self._following.keys():
             self._following[info] = asyncio.create_task(self._follow(info))
 

@@ -18,6 +18,8 @@ CONNECT_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.5
 # Shorter than engines keep an idle connection, so that we are the one who closes it.
 IDLE_S = 30.0
+# Of a whole answer. The largest are vectors: of all the inputs that a request may have, 8,192 numbers each.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class Deadlines:
     first_byte_s: float
     between_s: float
     total_s: float
+
+
+class Unreachable(errors.ConnectionFailed):
+    """No connection came about, so no engine has seen the request. On the wire it is a ConnectionFailed."""
 
 
 class Answer:
@@ -61,7 +67,14 @@ class Answer:
         return data
 
     async def read(self) -> bytes:
-        return b"".join([data async for data in self])
+        """The whole rest. Raises StreamBroken where that is over MAX_ANSWER_BYTES."""
+        parts, size = [], 0
+        async for data in self:
+            parts.append(data)
+            size += len(data)
+            if size > MAX_ANSWER_BYTES:
+                raise errors.StreamBroken(f"the engine's answer is over {MAX_ANSWER_BYTES} bytes")
+        return b"".join(parts)
 
 
 class Upstream:
@@ -85,6 +98,11 @@ class Upstream:
                 connection.close()
         self._idle.clear()
 
+    def forget(self, at: ServerInfo) -> None:
+        """Nobody will be asked there any more."""
+        for connection in self._idle.pop(at, ()):
+            connection.close()
+
     async def is_ready(self, at: ServerInfo) -> bool:
         """Whether the engine itself says that it is ready, within PROBE_TIMEOUT_S."""
         connection = None
@@ -103,7 +121,8 @@ class Upstream:
     async def open(self, at: ServerInfo, path: str, body: bytes, deadlines: Deadlines, verb: str = "POST") -> Answer:
         """The engine's answer, once it has begun, to be left by `with`; before its end that aborts the request there.
 
-        Raises ConnectionFailed when no byte of an answer comes, WaitTimeout when the engine took the request and said
+        Raises Unreachable when nobody takes the request, ConnectionFailed when it was taken and no byte of an answer
+        came (whatever breaks there may be this request's doing), WaitTimeout when the engine took the request and said
         nothing until its deadline, and whatever error the engine answered.
         """
         connection, first = await self._begin(at, _request(at, verb, path, body), deadlines)
@@ -113,36 +132,33 @@ class Upstream:
         with answer:
             if connection.status != 200:
                 await _raise_refusal(answer, at, connection.status)
-            raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer")
+            raise _broke(at)
 
     async def _begin(self, at: ServerInfo, request: bytes, deadlines: Deadlines) -> tuple[Connection, bytes]:
         """The connection on which the answer has begun, and its first bytes."""
-        if (kept := self._kept(at)) is not None:
+        kept = self._kept(at)
+        if kept is not None:
             try:
                 return kept, await self._ask(kept, at, request, deadlines)
             except ConnectionError as failure:
                 if kept.status:
-                    raise errors.ConnectionFailed(f"{at.url} closed the connection without an answer") from failure
+                    raise _broke(at) from failure
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = await Connection.dial(at.host, at.port)
-        except TimeoutError as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url} in time") from failure
-        except (OSError, ValueError) as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+            connection = await _dial(at)
+        except Unreachable as failure:
+            # Then it was no idle connection's time that was over: the request went out, and the engine with it.
+            raise failure if kept is None else _broke(at) from failure
         try:
             return connection, await self._ask(connection, at, request, deadlines)
         except ConnectionError as failure:
-            raise errors.ConnectionFailed(f"nobody answers at {at.url}") from failure
+            raise _broke(at) from failure
 
     async def _ask(self, connection: Connection, at: ServerInfo, request: bytes, deadlines: Deadlines) -> bytes:
         """Raises ConnectionError only where not a byte has come."""
         try:
             return await connection.ask(request, deadlines.first_byte_s, deadlines.between_s, deadlines.total_s)
         except Overdue as failure:
-            raise errors.WaitTimeout(
-                f"the engine took the request but did not answer in {deadlines.first_byte_s:g} s"
-            ) from failure
+            raise errors.WaitTimeout(f"the engine took the request, but {failure} before it answered") from failure
         except ValueError as failure:
             raise errors.ConnectionFailed(f"{at.url} does not answer as an engine") from failure
         except BaseException:
@@ -162,11 +178,31 @@ class Upstream:
             connection.close()
             return
         connection.idle(IDLE_S)
+        if at not in self._idle:
+            self._drop_closed()
         kept = self._idle.setdefault(at, [])
         # The oldest are closed first.
         while kept and not kept[0].is_open:
             kept.pop(0)
         kept.append(connection)
+
+    def _drop_closed(self) -> None:
+        """An answer may end after its engine is forgotten, and addresses come and go as long as the server runs."""
+        self._idle = {at: kept for at, kept in self._idle.items() if any(connection.is_open for connection in kept)}
+
+
+async def _dial(at: ServerInfo) -> Connection:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await Connection.dial(at.host, at.port)
+    except TimeoutError as failure:
+        raise Unreachable(f"nobody answers at {at.url} in time") from failure
+    except (OSError, ValueError) as failure:
+        raise Unreachable(f"nobody answers at {at.url}") from failure
+
+
+def _broke(at: ServerInfo) -> errors.ConnectionFailed:
+    return errors.ConnectionFailed(f"{at.url} took the request and closed the connection without an answer")
 
 
 def _request(at: ServerInfo, verb: str, path: str, body: bytes = b"") -> bytes:

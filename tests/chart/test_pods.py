@@ -163,6 +163,16 @@ def test_the_front_door_knows_its_limits_and_which_browsers_may_ask(pods: Pods) 
     assert gateway_settings.from_env(environment(pods, "defaults", "front-door")).pages == Policy()
 
 
+def test_the_front_door_waits_as_long_as_the_chart_says_and_else_as_long_as_it_does_by_itself(pods: Pods) -> None:
+    def patience(chosen: gateway_settings.Settings) -> tuple[float, ...]:
+        return chosen.queue_length, chosen.queue_s, chosen.first_byte_s, chosen.between_bytes_s, chosen.answer_s
+
+    chosen = gateway_settings.from_env(environment(pods, "all on", "front-door"))
+    assert patience(chosen) == (100_000, 20, 30, 15, 86_400)
+    default = gateway_settings.from_env(environment(pods, "defaults", "front-door"))
+    assert patience(default) == patience(gateway_settings.Settings())
+
+
 def test_the_uninstallation_reads_what_the_chart_sets(pods: Pods) -> None:
     source = inspect.getsource(uninstall)
     given = environment(pods, "namespaces", "uninstall")

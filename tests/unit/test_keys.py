@@ -13,7 +13,7 @@ import pytest
 from modelengine import errors
 from modelengine_gateway import keyfile, keys
 from modelengine_gateway.keyfile import KeyFile
-from modelengine_gateway.keys import Scope
+from modelengine_gateway.keys import Opens
 from modelengine_gateway.ratelimits import Limits, Meter
 
 SECRET = "a-key-of-somebody"
@@ -32,9 +32,9 @@ bob: another-key-of-somebody
 
 def test_a_key_is_written_with_its_limits_or_alone() -> None:
     alice, bob = keys.parse(WRITTEN)
-    assert (alice.name, alice.scopes, alice.limits) == ("alice", {Scope.CHAT, Scope.NAMES}, Limits(60, 1000, 2))
+    assert (alice.name, alice.scopes, alice.limits) == ("alice", {Opens.CHAT, Opens.NAMES}, Limits(60, 1000, 2))
     assert [alice.sees(name) for name in ("qwen3", "demo", "Qwen3", "other/qwen")] == [True, True, False, False]
-    assert (bob.scopes, bob.limits, bob.sees("anything/at:all")) == ({Scope.CHAT}, Limits(), True)
+    assert (bob.scopes, bob.limits, bob.sees("anything/at:all")) == ({Opens.CHAT}, Limits(), True)
 
 
 def test_json_is_read_as_well() -> None:
@@ -62,9 +62,14 @@ def test_a_key_does_not_show_its_hash() -> None:
         ("1: a", "the keys: must be a mapping from names"),
         ("", "the keys: must be a mapping from names"),
         ("a: {", "neither YAML nor JSON (line 1)"),
+        ("a: 2026-99-99", "holds something that is no text, number, list or mapping"),
+        ("[" * 5000, "holds something that is no text, number, list or mapping"),
         ("a: 5", "'a': must be a mapping"),
         ("a: {models: [x]}", "a.key: is required, as text"),
         ("a: {key: 12345678901234567890}", "a.key: is required, as text"),
+        (f"own: {HASHED}", "own: is the name of the key that this server makes for itself"),
+        ("a: schlüssel-des-gärtners", "a.key: must be of ASCII characters"),
+        ('a: "sixteen-long\\tsecret"', "a.key: must be of ASCII characters"),
         ("a: short", "a.key: must have at least 16 characters"),
         ("a: sha256:abc", "a.key: after sha256: there must be 64 hexadecimal digits"),
         (f"a: {{key: {HASHED}, model: [x]}}", "a.model: unknown; known are key, models, scopes, requestsPerMinute"),
@@ -80,7 +85,7 @@ def test_what_is_written_wrongly_is_named_and_no_key_is_shown(tmp_path: Path, wr
     with pytest.raises(errors.InvalidRequest) as refused:
         keyfile.read(file)
     assert refused.value.message.startswith(f"{file}: {says}")
-    assert not any(key in refused.value.message for key in (HASHED, "short", "1234"))
+    assert not any(key in refused.value.message for key in (HASHED, "short", "1234", "gärtner"))
 
 
 def test_two_names_with_one_key_are_refused(tmp_path: Path) -> None:
@@ -134,6 +139,28 @@ def test_a_mounted_secret_is_read_again_when_it_changes_and_a_bad_one_changes_no
     write({"b": {"key": HASHED[:-1] + "0"}})
     file.look()
     assert (file.owner(SECRET), [key.name for key in file.keys]) == (None, ["b"])
+
+
+def test_whatever_goes_wrong_while_it_is_read_again_it_is_looked_at_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(f"a: {SECRET}")
+    file = KeyFile(path)
+
+    def broken(*_: object) -> None:
+        raise MemoryError(SECRET)
+
+    path.write_text(f"b: {SECRET}")
+    with monkeypatch.context() as broken_for_now:
+        broken_for_now.setattr(keyfile, "read", broken)
+        file.look()
+    assert [key.name for key in file.keys] == ["a"]
+    assert "those from before stand: MemoryError" in caplog.text
+    assert SECRET not in caplog.text
+    path.write_text(f"other: {SECRET}")
+    file.look()
+    assert [key.name for key in file.keys] == ["other"]
 
 
 def test_no_limits_let_everything_through() -> None:

@@ -38,11 +38,11 @@ def test_twice_as_many_are_called_each_time_until_somebody_comes_back() -> None:
         places = stand(line, stack, 20)
         counts = []
         for _ in range(3):
-            line.call_some()
+            line.tick()
             counts.append(len(called(places)))
         assert counts == [1, 3, 7]
         line.back(places[6])
-        line.call_some()
+        line.tick()
         assert called(places) == list(range(7))
 
 
@@ -66,3 +66,20 @@ def test_who_leaves_is_called_no_more() -> None:
         line.call(5)
         assert first.called.is_set()
         assert not second.called.is_set()
+
+
+def test_who_does_not_come_back_is_taken_and_takes_nobody_s_place_but_may_still_be_refused() -> None:
+    line = Line(2)
+    with ExitStack() as stack:
+        first, second = stand(line, stack, 2)
+        line.call(1)
+        line.tick()
+        assert len(line) == 2, "he may have been called a moment ago"
+        line.tick()
+        line.tick()
+        assert len(line) == 0
+        third, fourth = stand(line, stack, 2)
+        line.back(second)
+        line.call(2)
+        assert [place.called.is_set() for place in (first, second, third, fourth)] == [True, True, True, False]
+    assert line.is_left

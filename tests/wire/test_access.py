@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ KEYS = {
     "one": {"key": ONE, "models": ["demo"]},
     "limited": {"key": SLOW, "requestsPerMinute": 3, "tokensPerMinute": 1000, "streams": 1},
     "some": {"key": "the-key-that-sees-some", "models": ["demo*"]},
+    "looker": {"key": "the-key-that-has-names-", "models": ["demo"], "scopes": ["names"]},
     "registrar": {"key": "the-key-of-the-engines", "models": ["demo*"], "scopes": ["register"]},
 }
 
@@ -159,6 +162,52 @@ def test_a_watch_is_not_woken_by_a_model_that_does_not_exist_for_who_watches(
             names.deregister(info)
 
 
+def test_a_watch_of_who_is_not_told_everything_counts_only_what_it_is_told(
+    door: str, serve: Callable[..., ServerInfo]
+) -> None:
+    with watching(door, ONE) as told:
+        assert next(told)["msg"] == {"revision": 1, "services": []}
+        serve(FakeEngine("secret"))
+        serve(FakeEngine())
+        # A second replica behind the same front door is nothing new to it.
+        serve(FakeEngine())
+        with NameServerClient(door, api_key=ADMIN) as names:
+            for info in names.get_services("chat", "demo"):
+                names.deregister(info)
+        seen = [next(told)["msg"] for _ in range(2)]
+    assert [(msg["revision"], len(msg["services"])) for msg in seen] == [(2, 1), (3, 0)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ({"admin": KEYS["admin"]}, "unauthorized"),
+        ({"admin": KEYS["admin"], "one": {"key": ONE, "models": ["*"]}}, "unavailable"),
+    ],
+)
+def test_a_watch_ends_when_its_key_is_taken_away_or_may_do_other_things(
+    door: str, file: Path, serve: Callable[..., ServerInfo], keys: dict[str, Any], code: str
+) -> None:
+    with watching(door, ONE) as told:
+        assert next(told)["state"] == "ok"
+        file.write_text(json.dumps(keys))
+        assert until(lambda: chat(door, SLOW).status == 401, 2 * keyfile.LOOK_S)
+        serve(FakeEngine())
+        last = next(told)
+        assert (last["state"], last["code"]) == ("error", code)
+
+
+@contextmanager
+def watching(door: str, key: str) -> Iterator[Iterator[Any]]:
+    """The lines of a watch of everything."""
+    connection = http.client.HTTPConnection(door, timeout=5)
+    connection.request("POST", "/nameserver/watch", b"{}", {"content-type": "application/json", **bearer(key)})
+    try:
+        yield map(json.loads, connection.getresponse())
+    finally:
+        connection.close()
+
+
 def test_lists_have_only_what_the_key_may_use(door: str, serve: Callable[..., ServerInfo]) -> None:
     for name in ("demo", "secret"):
         serve(FakeEngine(name))
@@ -248,6 +297,36 @@ def test_only_a_key_for_it_registers_and_only_names_that_it_may(door: str, start
     assert chat(door, ONE).status == 200
 
 
+def test_nobody_takes_a_name_off_the_list_that_does_not_exist_for_it(
+    door: str, serve: Callable[..., ServerInfo]
+) -> None:
+    fake = FakeEngine("secret")
+    secret = serve(fake)
+    fake.is_ready = False
+    with NameServerClient(door, api_key="the-key-of-the-engines") as names:
+        assert not names.deregister(secret)
+    assert report(door, "the-key-of-the-engines", secret).msg == {"listed": False}
+    with NameServerClient(door, api_key=ADMIN) as names:
+        assert names.get_services("chat", "secret") == [secret]
+        assert report(door, ADMIN, secret).msg == {"listed": False}
+        assert names.get_services("chat", "secret") == []
+
+
+def test_whoever_has_an_engine_s_address_may_report_it(door: str, serve: Callable[..., ServerInfo]) -> None:
+    fake = FakeEngine()
+    demo = serve(fake)
+    refused = report(door, ONE, demo)
+    assert (refused.status, refused.msg) == (403, "this key lacks the scope 'names' or 'register'")
+    assert report(door, "the-key-that-has-names-", demo).msg == {"listed": True}
+    fake.is_ready = False
+    assert report(door, "the-key-that-has-names-", demo).msg == {"listed": False}
+
+
+def report(door: str, key: str, info: ServerInfo) -> Reply:
+    body = {"name": info.name, "host": info.host, "port": info.port, "protocol": info.protocol}
+    return ask(door, "/nameserver/report", body, headers=bearer(key))
+
+
 def test_requests_over_the_limit_hear_when_to_come_again_and_all_hear_what_is_left(
     door: str, serve: Callable[..., ServerInfo]
 ) -> None:
@@ -311,6 +390,19 @@ def test_a_key_that_is_taken_away_is_refused_within_seconds_and_a_new_one_let_in
 
     assert until(lambda: status("the-key-of-somebody-new") == 200, 2 * keyfile.LOOK_S)
     assert status(ONE) == 401
+
+
+def test_a_front_door_that_does_not_read_its_keys_any_more_says_so_to_who_watches_over_it(
+    open_front_door: OpenFrontDoor, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: object) -> None:
+        raise ValueError("the disk is on fire")
+
+    monkeypatch.setattr(keyfile.KeyFile, "keep", broken)
+    door = open_front_door(api_keys=str(file))
+    assert until(lambda: ask(door, "/health", method="GET").status == 503)
+    assert ask(door, "/health", method="GET").msg == "not kept any more: file of API keys; the log says why"
+    assert "the disk is on fire" in caplog.text
 
 
 def test_many_callers_at_once_are_each_seen_as_who_they_are(door: str, serve: Callable[..., ServerInfo]) -> None:

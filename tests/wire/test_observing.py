@@ -283,6 +283,44 @@ def test_each_request_has_one_line_when_it_has_ended_and_probes_have_none(
     assert SECRET not in str(lines())
 
 
+def test_the_line_has_the_path_of_every_route_however_it_is_found(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "modelengine.access")
+    asked = [
+        ("POST", "/engine/info", "/engine/info"),
+        ("GET", "/api/tags", "/api/tags"),
+        ("GET", "/v1/models/any", "/v1/models/{name:path}"),
+        ("POST", "/nameserver/get_services", "/nameserver/get_services"),
+        ("POST", "/nameserver/info", "/nameserver/info"),
+        ("GET", "/", "/"),
+        ("GET", "/page/nothing.js", "/page/{name}"),
+    ]
+    for method, path, _ in asked:
+        ask(address, path, {}, method=method)
+
+    def paths() -> list[str]:
+        return [record.__dict__["path"] for record in caplog.records if record.name == "modelengine.access"]
+
+    assert until(lambda: len(paths()) == len(asked))
+    assert paths() == [template for _, _, template in asked]
+
+
+def test_the_line_has_the_name_of_the_key_and_never_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "modelengine.access")
+    (tmp_path / "keys").write_text("alice: the-key-of-alice-")
+    with running(app.create(Settings(api_keys=str(tmp_path / "keys"))).app) as port:
+        for key in ("the-key-of-alice-", "the-key-of-nobody"):
+            ask(f"127.0.0.1:{port}", "/api/tags", method="GET", headers={"authorization": f"Bearer {key}"})
+
+    def lines() -> list[dict[str, object]]:
+        return [record.__dict__ for record in caplog.records if record.name == "modelengine.access"]
+
+    assert until(lambda: len(lines()) == 2)
+    assert [line["key"] for line in lines()] == ["alice", None]
+    assert "the-key-of" not in str(lines())
+
+
 def test_a_stream_s_parts_go_past_every_layer_and_its_start_through_them(
     address: str, start_engine: StartEngine
 ) -> None:

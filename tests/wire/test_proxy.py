@@ -278,11 +278,11 @@ def test_a_whole_answer_that_breaks_off_is_a_502(front_door: str) -> None:
     assert (reply.status, reply.envelope["code"]) == (502, "stream_broken")
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("stream", "deadline"), [(True, "first_byte_s"), (False, "answer_s")])
 def test_an_engine_that_falls_silent_is_given_up(
-    open_front_door: OpenFrontDoor, start_engine: StartEngine, stream: bool
+    open_front_door: OpenFrontDoor, start_engine: StartEngine, stream: bool, deadline: str
 ) -> None:
-    front_door = open_front_door(first_byte_s=0.3)
+    front_door = open_front_door(**{deadline: 0.3})
     start_engine(FakeEngine(pause_s=5), front_door)
     reply = ask(front_door, INFERENCE, chat(stream=stream))
     assert (reply.status, reply.envelope["code"]) == (504, "wait_timeout")

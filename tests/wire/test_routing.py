@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from callers import OpenFrontDoor, Reply, StartEngine, ask, until
 from fakes import FakeEngine
-from modelengine import NameServerClient, ServerInfo, errors
-from modelengine_api import load_reports
+from modelengine import NameServerClient, ServerInfo, errors, wire
+from modelengine.registry import Registry
+from modelengine_api import calls, load_reports
+from modelengine_gateway import dispatch, upstream
+from modelengine_gateway.directory import background
+from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.outliers import FAILURES_IN_A_ROW, Outliers
+from modelengine_gateway.proxy import ABOUT_ITSELF
+from modelengine_gateway.upstream import Upstream
 
 INFERENCE = "/engine/inference"
 LONG_LEASE_S = 600.0
@@ -121,6 +130,23 @@ def test_a_name_whose_replicas_are_all_stopping_is_waited_for(
         assert replies[0].result().status == 200
 
 
+def test_who_was_taken_from_the_line_keeps_nobody_waiting_however_long_its_answer(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=5.0, queue_length=2)
+    fake = FakeEngine(refusal=errors.Busy("full"), words=["x"] * 20, pause_s=0.15)
+    list_at(start_engine(fake), door)
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(ask, door, INFERENCE, chat(stream=False))]
+        assert until(lambda: len(fake.requests) == 1, 5.0)
+        assert ask(door, "/engine/info", {"model": "demo"}).status == 200
+        fake.refusal = None
+        assert until(lambda: len(fake.requests) == 2, 5.0)
+        time.sleep(3 * dispatch.CALL_EVERY_S)
+        replies += [pool.submit(ask, door, INFERENCE, chat(str(i), stream=False)) for i in range(4)]
+        assert [reply.result().status for reply in replies] == [200] * 5
+
+
 def test_a_client_that_leaves_the_line_frees_its_place(
     open_front_door: OpenFrontDoor, start_engine: StartEngine
 ) -> None:
@@ -170,6 +196,98 @@ def test_a_replica_that_fails_request_after_request_is_not_asked_for_a_while(
     assert len(bad.requests) == 5
     assert statuses.count(500) == 5
     assert statuses[-20:] == [200] * 20
+
+
+def test_a_replica_whose_streams_end_with_a_fault_of_its_own_is_not_asked_for_a_while(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    bad, good = FakeEngine(break_after=2), FakeEngine()
+    for fake in (bad, good):
+        list_at(start_engine(fake), door)
+    ends = [ask(door, INFERENCE, chat(f"{i}")).lines[-1]["state"] for i in range(40)]
+    assert len(bad.requests) == 5
+    assert (ends.count("error"), ends[-20:]) == (5, ["ok"] * 20)
+
+
+def test_retries_that_led_to_an_answer_are_no_retries_any_more(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S)
+    full, free = FakeEngine(refusal=errors.Busy("full")), FakeEngine(words=["x"] * 30, pause_s=0.1)
+    for fake in (full, free):
+        list_at(start_engine(fake), door)
+    with ThreadPoolExecutor(8) as pool:
+        replies = []
+        for i in range(1, 7):
+            replies.append(pool.submit(ask, door, INFERENCE, chat(f"{i}")))
+            assert until(lambda count=i: len(free.requests) == count, 5.0)  # type: ignore[misc]
+        assert [reply.result().status for reply in replies] == [200] * 6
+
+
+def test_a_whole_answer_may_take_as_long_as_an_answer_may(
+    open_front_door: OpenFrontDoor, start_engine: StartEngine
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, first_byte_s=0.2, answer_s=1.5)
+    fake = FakeEngine(words=["x"] * 8, pause_s=0.1)
+    list_at(start_engine(fake), door)
+    assert ask(door, INFERENCE, chat(stream=False)).status == 200
+    fake.pause_s = 1.0
+    reply = ask(door, INFERENCE, chat(stream=False))
+    assert (reply.status, reply.msg) == (
+        504,
+        "the engine took the request, but took longer than an answer may before it answered",
+    )
+    assert ask(door, INFERENCE, chat()).msg == "the engine took the request, but fell silent before it answered"
+
+
+def test_neither_a_line_nor_a_whole_answer_without_an_end_is_kept(
+    open_front_door: OpenFrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(upstream, "MAX_ANSWER_BYTES", 100_000)
+    door = open_front_door(lease_s=LONG_LEASE_S)
+
+    def endless(sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            if not sock.recv(65536).startswith(b"POST"):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                sock.sendall(b"400\r\n%s\r\n" % (b"x" * 1024))
+
+    with _listening(endless) as info:
+        list_at(info, door)
+        reply = ask(door, INFERENCE, chat(stream=False))
+        assert (reply.status, reply.msg) == (502, "the engine's answer is over 100000 bytes")
+        list_at(info, door)
+        assert ask(door, INFERENCE, chat()).lines[-1]["msg"] == "the engine's line is over 100000 bytes"
+
+
+async def test_what_outlives_a_request_does_not_carry_its_id() -> None:
+    async def work() -> str:
+        return calls.request_id()
+
+    calls.begin([(b"x-request-id", b"an-id")], None)
+    assert (await work(), await background(work())) == ("an-id", "")
+
+
+async def test_of_an_engine_that_is_gone_neither_connections_nor_failures_are_kept(start_engine: StartEngine) -> None:
+    info = start_engine(FakeEngine())
+    other = ServerInfo("demo", "127.0.0.1", 9)
+    async with Upstream() as client:
+        with await client.open(info, "/engine/info", b"{}", ABOUT_ITSELF) as answer:
+            await answer.read()
+        assert list(client._idle) == [info]
+        client.forget(info)
+        assert not client._idle
+        outliers = Outliers()
+        directory = Leases(Registry(LONG_LEASE_S), client.is_ready)
+        asking = dispatch.Dispatch(directory, client, Loads(), outliers, dispatch.Waiting(0, 0))
+        for _ in range(FAILURES_IN_A_ROW):
+            asking.failed(info)
+        assert outliers.admitted([info, other], asyncio.get_running_loop().time()) == [info, other]
 
 
 def test_an_engine_that_falls_silent_within_an_answer_ends_it_at_its_deadline(
@@ -257,6 +375,43 @@ def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
                 served[number] += 1
                 sock.sendall(answer)
 
+    with _listening(converse) as info:
+        yield info, served
+
+
+def test_a_request_on_which_connections_break_is_asked_of_two_replicas_and_no_more(
+    open_front_door: OpenFrontDoor,
+) -> None:
+    door = open_front_door(lease_s=LONG_LEASE_S, queue_s=1.0)
+    with ExitStack() as stack:
+        breaking = [stack.enter_context(_breaking()) for _ in range(3)]
+        for info, _ in breaking:
+            list_at(info, door)
+        reply = ask(door, INFERENCE, chat())
+        assert (reply.status, reply.envelope["code"]) == (502, "stream_broken")
+        assert sorted(len(taken) for _, taken in breaking) == [0, 1, 1]
+
+
+@contextmanager
+def _breaking() -> Iterator[tuple[ServerInfo, list[bytes]]]:
+    """Is ready, reads a chat to its end, and closes; tells what it read."""
+    taken: list[bytes] = []
+
+    def converse(sock: socket.socket) -> None:
+        with sock:
+            data = sock.recv(65536)
+            if data.startswith(b"GET /ready"):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            elif data.startswith(b"POST"):
+                taken.append(data)
+
+    with _listening(converse) as info:
+        yield info, taken
+
+
+@contextmanager
+def _listening(converse: Callable[[socket.socket], None]) -> Iterator[ServerInfo]:
+    """Talks so on each connection that comes."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as pool:
 
         def serve() -> None:
@@ -269,7 +424,7 @@ def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield ServerInfo("demo", *listener.getsockname()), served
+            yield ServerInfo("demo", *listener.getsockname())
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
