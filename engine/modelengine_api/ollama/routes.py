@@ -52,7 +52,7 @@ def routes(backend: Backend) -> APIRouter:
     async def show(request: Request) -> Response:
         call = await _show.read(request)
         asked = call.model or call.name
-        if asked is None:
+        if not asked:
             raise errors.InvalidRequest("model: is required")
         with _worded(asked):
             info = await backend.info(_served(backend, asked))
