@@ -90,6 +90,21 @@ def test_another_try_asks_the_model_that_is_chosen_now_and_replaces_the_answer(s
     assert contents(second) == [("user", "Who are you?")]
 
 
+def test_only_the_last_answer_can_be_tried_again_and_no_other_is_lost_by_it(serve: Serve, visit: Visit) -> None:
+    fake = FakeEngine()
+    page = visit(serve(fake))
+    for number, text in enumerate(["one", "two", "three"]):
+        ask(page, text)
+        ended(page, number=number)
+    expect(page.get_by_role("button", name="Answer again")).to_have_count(1)
+    expect(page.get_by_role("button", name="Copy this answer")).to_have_count(3)
+    answers(page).last.get_by_role("button", name="Answer again").click()
+    assert until(lambda: len(fake.requests) == 4, 5)
+    ended(page)
+    expect(answers(page)).to_have_count(3)
+    assert contents(fake) == contents(fake, 2)
+
+
 def test_an_edited_question_is_asked_again_without_what_followed_it(serve: Serve, visit: Visit) -> None:
     fake = FakeEngine()
     page = visit(serve(fake))

@@ -121,7 +121,7 @@ function remove(id) {
 }
 
 function save(id) {
-  const conversation = id === chat.current().id ? chat.current() : chat.find(id);
+  const conversation = chat.find(id);
   const url = URL.createObjectURL(new Blob([JSON.stringify(conversation, null, 2)], { type: "application/json" }));
   h("a", { href: url, download: `${title(conversation).replace(/[^\p{L}\p{N}]+/gu, "-")}.json` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);

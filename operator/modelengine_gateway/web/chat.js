@@ -10,7 +10,7 @@ export function chats(api, store, hears) {
   let current = conversations.fresh(newId(), null);
 
   const isAnswering = () => open.has(current.id);
-  const find = (id) => open.get(id) ?? store.read(id);
+  const find = (id) => (id === current.id ? current : (open.get(id) ?? store.read(id)));
   const keep = (one) => store.save(one) || hears.full();
 
   function put(one) {
@@ -77,7 +77,7 @@ export function chats(api, store, hears) {
     stop: () => stops.get(current.id)?.abort(),
     /** Changes the name of a conversation, or the model, system prompt or options of the shown one. */
     change(fields, id = current.id) {
-      const changed = { ...(id === current.id ? current : find(id)), ...fields };
+      const changed = { ...find(id), ...fields };
       put(changed);
       if (changed.turns.length) keep(changed);
       hears.changed();
