@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from callers import engine_process, until
@@ -438,3 +439,40 @@ def test_a_server_that_wants_a_key_has_it_asked_for_and_gets_it_from_then_on(ser
     ended(page)
     assert sent == [None, "Bearer right", "Bearer right"]
     assert page.evaluate("localStorage.getItem('modelengine/key')") is None, "only kept for longer when asked to"
+
+
+def lock(page: Page) -> None:
+    """From now on the server wants the key `right`; the browser's own interception plays its part."""
+
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer right":
+            return route.continue_()
+        return route.fulfill(status=401, json={"state": "error", "code": "unauthorized", "msg": "give a key"})
+
+    page.route("**/engine/**", guard)
+
+
+@pytest.mark.parametrize(
+    "without_room",
+    [
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }",
+        "for (const name of ['localStorage', 'sessionStorage'])"
+        " Object.defineProperty(window, name, { get() { throw new DOMException('no', 'SecurityError'); } })",
+    ],
+    ids=["full", "blocked"],
+)
+def test_a_key_works_until_the_tab_is_closed_where_a_browser_keeps_nothing(
+    without_room: str, serve: Serve, visit: Visit
+) -> None:
+    page = visit(serve(FakeEngine()))
+    lock(page)
+    page.add_init_script(without_room)
+    page.reload()
+    ask(page, "Hello")
+    expect(page.get_by_role("dialog")).to_contain_text("give a key")
+    page.get_by_label("Key", exact=True).fill("right")
+    page.keyboard.press("Enter")
+    ended(page)
+    page.get_by_role("button", name="API key").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Sent to this server with every request.")
+    expect(page.get_by_label("Key", exact=True)).to_have_value("right")
