@@ -476,3 +476,18 @@ def test_a_key_works_until_the_tab_is_closed_where_a_browser_keeps_nothing(
     page.get_by_role("button", name="API key").click()
     expect(page.get_by_role("dialog")).to_contain_text("Sent to this server with every request.")
     expect(page.get_by_label("Key", exact=True)).to_have_value("right")
+
+
+def test_who_goes_back_from_a_deleted_conversation_gets_to_what_was_before_it(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    for text in ("first", "second"):
+        page.get_by_role("link", name="New chat").click()
+        ask(page, text)
+        ended(page)
+    page.locator("#conversations li").first.hover()
+    page.get_by_role("button", name="Delete “second”").click()
+    expect(page.locator("#welcome")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#welcome")).to_be_visible()
+    page.go_back()
+    expect(page.locator(".asked")).to_have_text("first")

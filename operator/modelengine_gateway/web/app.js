@@ -152,7 +152,11 @@ function goTo(hash) {
 
 function route() {
   const [view, id] = location.hash.split("/").slice(1);
-  if (view === "chat" && !chat.show(id)) return goTo("#/");
+  if (view === "chat" && !chat.show(id)) {
+    // In place of it, or whoever goes back from here would only come here again.
+    history.replaceState(null, "", "#/");
+    return route();
+  }
   const isModels = view === "models";
   $("chat-view").hidden = $("bar-chat").hidden = isModels;
   $("models-view").hidden = $("bar-models").hidden = !isModels;
