@@ -491,3 +491,38 @@ def test_who_goes_back_from_a_deleted_conversation_gets_to_what_was_before_it(se
     expect(page.locator("#welcome")).to_be_visible()
     page.go_back()
     expect(page.locator(".asked")).to_have_text("first")
+
+
+def test_two_tabs_show_the_same_conversations(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    other = page.context.new_page()
+    other.goto(page.url)
+    failures: list[str] = []
+    other.on("pageerror", lambda error: failures.append(str(error)))
+    ask(page, "shared")
+    ended(page)
+    link = other.get_by_role("link", name="shared")
+    expect(link).to_be_visible()
+    other.locator("#conversations li").hover()
+    other.get_by_role("button", name="Rename “shared”").click()
+    page.locator("#conversations li").hover()
+    page.get_by_role("button", name="Delete “shared”").click()
+    other.get_by_label("Name of the conversation").fill("gone")
+    other.keyboard.press("Enter")
+    expect(other.locator("#conversations li")).to_have_count(0)
+    assert failures == []
+
+
+def test_who_deletes_or_saves_what_another_tab_has_deleted_hears_nothing_bad(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    ask(page, "shared")
+    ended(page)
+    page.get_by_role("link", name="New chat").click()
+    page.evaluate(
+        "Object.keys(localStorage).filter((key) => key.includes('/conversation/'))"
+        ".forEach((key) => localStorage.removeItem(key))"
+    )
+    page.locator("#conversations li").hover()
+    page.get_by_role("button", name="Save “shared” as a file").click()
+    page.get_by_role("button", name="Delete “shared”").click()
+    expect(page.locator("#conversations li")).to_have_count(0)

@@ -77,14 +77,19 @@ export function chats(api, store, hears) {
     stop: () => stops.get(current.id)?.abort(),
     /** Changes the name of a conversation, or the model, system prompt or options of the shown one. */
     change(fields, id = current.id) {
-      const changed = { ...find(id), ...fields };
+      const found = find(id);
+      // Another tab has deleted it.
+      if (!found) return hears.changed();
+      const changed = { ...found, ...fields };
       put(changed);
       if (changed.turns.length) keep(changed);
-      hears.changed();
+      return hears.changed();
     },
-    /** Forgets it, and gives it back for a change of mind. */
+    /** Forgets it, and gives it back for a change of mind; null where another tab was first. */
     remove(id) {
-      const removed = conversations.settled(find(id));
+      const found = find(id);
+      if (!found) return null;
+      const removed = conversations.settled(found);
       if (open.delete(id)) stops.get(id).abort();
       store.remove(id);
       return removed;
