@@ -1,6 +1,6 @@
 """What foreign clients send to have vectors or ranks, as records; `routes.py` reads bodies into them.
 
-They take fields that nobody knows, as the servers they are made for do: those end up beside the fields, and `unknown`
+They take fields that nobody knows, as the servers they are made for do: those end up beside the fields, and `ignored`
 names them. So these records have no slots. Pure.
 """
 

@@ -161,7 +161,7 @@ function route() {
   const isModels = view === "models";
   $("chat-view").hidden = $("bar-chat").hidden = isModels;
   $("models-view").hidden = $("bar-models").hidden = !isModels;
-  $("to-models").toggleAttribute("aria-current", isModels);
+  $("to-models").ariaCurrent = isModels ? "page" : null;
   toggleModels();
   if (!view && chat.current().turns.length) chat.start();
   beside.leave();

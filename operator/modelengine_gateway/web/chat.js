@@ -48,6 +48,7 @@ export function chats(api, store, hears) {
   function finish(id, said) {
     const asked = open.get(id);
     open.delete(id);
+    stops.delete(id);
     // It was deleted meanwhile, or the page is going away.
     if (!asked) return;
     const ended = conversations.replaceLast(asked, said);
