@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest
-from modelengine_api import bodies, chat_checks, doors, failures, ignored, streaming
+from modelengine_api import bodies, calls, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, operations, parts
 from modelengine_api.openai.chat import ChatCompletionRequest
@@ -56,6 +56,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.post("/chat/completions", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         asked = await _chat.read(request)
+        calls.wants_choices(asked.choices)
         natives, headers, created = checked(asked.natives()), ignored.headers(asked.ignored()), int(time.time())
         if asked.stream:
             events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
@@ -66,6 +67,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.post("/completions", openapi_extra=operations.COMPLETION)
     async def complete(request: Request) -> Response:
         asked = await _completion.read(request)
+        calls.wants_choices(asked.choices)
         natives, created = checked(asked.natives()), int(time.time())
         headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
         if asked.stream:
