@@ -10,8 +10,9 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name, ResponseFormat
 from modelengine_api.openai.content import Content, text_of
 from modelengine_api.openai.fields import Effort, Fields, Sampling, plain, refused
-from modelengine_api.openai.formats import Format, StructuredOutputs
+from modelengine_api.openai.formats import Format, StructuredOutputs, format_names
 from modelengine_api.openai.tools import ToolChoice, Tools, offer
+from modelengine_api.openai.wording import Names
 
 # What OpenAI has given up and nothing here reads: taking it silently would change what an answer means.
 GIVEN_UP = {
@@ -120,6 +121,16 @@ class ChatCompletionRequest(Sampling):
         if self.store:
             yield "store"
         yield from self.unknown()
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        is_old = self.max_completion_tokens is None and self.max_tokens is not None
+        is_switch = self.reasoning_effort is None and self.chat_template_kwargs is not None
+        return {
+            **format_names(self.structured_outputs),
+            r"options\.max_(new_)?tokens": "max_tokens" if is_old else "max_completion_tokens",
+            r"options\.think": "chat_template_kwargs.enable_thinking" if is_switch else "reasoning_effort",
+        }
 
     def _check(self) -> None:
         self.check_streaming()

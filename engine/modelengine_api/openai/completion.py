@@ -14,6 +14,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import ChatRequest, Message, Name
 from modelengine_api.openai.fields import MAX_CHOICES, Sampling, refused
+from modelengine_api.openai.wording import ANY_MESSAGE, Names
 
 PROMPT_HEADERS = {"x-modelengine-prompt": "sent as a user message"}
 
@@ -55,6 +56,14 @@ class CompletionRequest(Sampling):
             for prompt in prompts
             for i in range(self.choices)
         ]
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        return {
+            ANY_MESSAGE: "prompt",
+            r"options\.max_(new_)?tokens": "max_tokens",
+            r"options\.top_logprobs": "logprobs",
+        }
 
     def echoes(self) -> list[str]:
         """What each choice repeats before its answer."""

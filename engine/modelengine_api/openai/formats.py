@@ -9,7 +9,9 @@ from pydantic import Field
 
 from modelengine.protocol import MAX_GRAMMAR_CHARACTERS, ResponseFormat
 from modelengine_api.openai.fields import Fields, refused
+from modelengine_api.openai.wording import Names
 
+SCHEMA = "response_format.json_schema.schema"
 Grammar = Annotated[str, MinLen(1), MaxLen(MAX_GRAMMAR_CHARACTERS)]
 
 
@@ -63,6 +65,16 @@ class StructuredOutputs(Fields):
         if len(asked) > 1:
             raise refused(loc, "must have one of json, regex, choice, grammar and json_object, got several")
         return asked[0] if asked else None
+
+
+def format_names(structured: StructuredOutputs | None) -> Names:
+    """What a request calls the native format, by which of its fields asks for one."""
+    is_structured = structured is not None and structured.native("structured_outputs") is not None
+    return {
+        r"options\.response_format\.json_schema": "structured_outputs.json" if is_structured else SCHEMA,
+        r"options\.response_format\.(regex|choice|grammar)": r"structured_outputs.\1",
+        r"options\.response_format": "structured_outputs" if is_structured else "response_format",
+    }
 
 
 def _unless_text(kind: Literal["text", "json_object"]) -> ResponseFormat | None:

@@ -18,6 +18,7 @@ from modelengine_api.openai.fields import Effort, Fields, plain, refused
 from modelengine_api.openai.formats import FlatFormat
 from modelengine_api.openai.response_input import STATELESS, Item
 from modelengine_api.openai.tools import FlatTools, ToolChoice, offer
+from modelengine_api.openai.wording import ANY_MESSAGE, Names
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -57,21 +58,34 @@ class ResponseRequest(Fields):
     def wants_logprobs(self) -> bool:
         return self.top_logprobs is not None or LOGPROBS in (self.include or ())
 
-    def native(self) -> ChatRequest:
+    def natives(self) -> list[ChatRequest]:
         """The one native request, streamed: a whole response is made of the same parts. Raises InvalidRequest."""
         self._check_state()
         if self.input is None:
             raise refused("input", "is required")
         offered = offer(self.tools, self.tool_choice)
-        return ChatRequest(
-            self.model,
-            response_input.messages(self.input, self.instructions),
-            tools=offered.tools,
-            tool_choice=offered.choice,
-            parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
-            options=self._options(),
-            stream=True,
-        )
+        return [
+            ChatRequest(
+                self.model,
+                response_input.messages(self.input, self.instructions),
+                tools=offered.tools,
+                tool_choice=offered.choice,
+                parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
+                options=self._options(),
+                stream=True,
+            )
+        ]
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        return {
+            ANY_MESSAGE: "input",
+            r"tools\[(\d+)\]\.function": r"tools[\1]",
+            r"options\.response_format\.json_schema": "text.format.schema",
+            r"options\.response_format": "text.format",
+            r"options\.max_(new_)?tokens": "max_output_tokens",
+            r"options\.think": "reasoning.effort",
+        }
 
     def frame(self) -> Mapping[str, Any]:
         """What a response repeats of its request. Raises InvalidRequest where JSON can't say it back."""
