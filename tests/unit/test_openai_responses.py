@@ -11,6 +11,7 @@ from openai.types.responses import Response
 
 from modelengine import errors
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.response import ResponseRequest
 from modelengine_api.openai.response_answer import ResponseStream
@@ -118,6 +119,17 @@ def test_what_an_assistant_thinks_says_and_calls_in_a_row_is_one_message() -> No
         Message("assistant", None, tool_calls=(calls[2],)),
     )
     assert list(asked.ignored()) == ["input.encrypted_content"]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [{"text": {"format": {"type": "json_object"}}}, {"tools": [WEATHER], "tool_choice": "required"}],
+)
+def test_who_wants_a_format_or_a_call_gets_it_without_a_thought_and_is_told(bound: Any) -> None:
+    asked = read(**bound, reasoning={"effort": "high"})
+    chat_checks.check(asked.natives()[0])
+    assert asked.natives()[0].options.think is None
+    assert list(asked.ignored()) == ["reasoning.effort"]
 
 
 @pytest.mark.parametrize(

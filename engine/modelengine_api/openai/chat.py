@@ -101,7 +101,8 @@ class ChatCompletionRequest(Sampling):
         self._check()
         offered = offer(self.tools, self.tool_choice)
         messages = tuple(message.native(f"messages[{i}]") for i, message in enumerate(self.messages))
-        tokens, likelihoods, form, think = self._limit(), self._likelihoods(), self._format(), self._think()
+        tokens, likelihoods, form = self._limit(), self._likelihoods(), self._format()
+        think = None if self._forgoes_thought() else self._think()
         return [
             ChatRequest(
                 self.model,
@@ -120,6 +121,8 @@ class ChatCompletionRequest(Sampling):
         # Nothing is stored here: only who asks for it has to hear so.
         if self.store:
             yield "store"
+        if self._forgoes_thought():
+            yield "chat_template_kwargs.enable_thinking" if self.reasoning_effort is None else "reasoning_effort"
         yield from self.unknown()
 
     def names(self) -> Names:
@@ -164,6 +167,11 @@ class ChatCompletionRequest(Sampling):
         if form is not None and structured is not None:
             raise refused("structured_outputs", "is only allowed where response_format asks for nothing")
         return structured or form
+
+    def _forgoes_thought(self) -> bool:
+        """An answer in a format, or that must call a tool, begins with it: that is what a program waits for."""
+        is_bound = self._format() is not None or offer(self.tools, self.tool_choice).choice == "required"
+        return is_bound and bool(self._think())
 
     def _think(self) -> bool | None:
         effort = None if self.reasoning_effort is None else self.reasoning_effort != "none"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name, ResponseFormat
 from modelengine_api.openai import response_input
 from modelengine_api.openai.fields import Effort, Fields, plain, refused
 from modelengine_api.openai.formats import FlatFormat
@@ -117,20 +117,31 @@ class ResponseRequest(Fields):
             yield "store"
         if self.truncation == "auto":
             yield "truncation"
+        if self._forgoes_thought():
+            yield "reasoning.effort"
         yield from (f"include.{name}" for name in self.include or () if name != LOGPROBS)
         yield from self.unknown()
 
     def _options(self) -> ChatOptions:
-        effort = None if self.reasoning is None else self.reasoning.effort
-        form = None if self.text is None else self.text.format
         return ChatOptions(
             max_new_tokens=self.max_output_tokens or AS_MUCH_AS_FITS,
             temperature=self.temperature,
             top_p=self.top_p,
             top_logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None,
-            response_format=None if form is None else form.native("text.format"),
-            think=None if effort is None else effort != "none",
+            response_format=self._native_format(),
+            think=None if self._forgoes_thought() else self._think(),
         )
+
+    def _native_format(self) -> ResponseFormat | None:
+        return None if self.text is None or self.text.format is None else self.text.format.native("text.format")
+
+    def _think(self) -> bool | None:
+        return None if self.reasoning is None or self.reasoning.effort is None else self.reasoning.effort != "none"
+
+    def _forgoes_thought(self) -> bool:
+        """As of chats: an answer in a format, or that must call a tool, begins with it."""
+        is_bound = self._native_format() is not None or offer(self.tools, self.tool_choice).choice == "required"
+        return is_bound and bool(self._think())
 
     def _format(self) -> Mapping[str, Any]:
         return {"type": "text"} if self.text is None or self.text.format is None else plain(self.text.format)
