@@ -6,7 +6,7 @@ many that mean nothing to a server of one's own: they are accepted, and named in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
@@ -27,6 +27,12 @@ class Fields(BaseModel):
     """An object of a request."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    def refuse(self, given_up: Mapping[str, str]) -> None:
+        """Raises InvalidRequest for an unknown field that is one of these, with why."""
+        for name, why in given_up.items():
+            if (self.__pydantic_extra__ or {}).get(name) is not None:
+                raise refused(name, why)
 
     def unknown(self) -> Iterator[str]:
         """The paths of the given fields that nothing here knows, list indexes left out: `messages.cache_control`."""
