@@ -66,7 +66,9 @@ def test_token_ids_are_refused_with_the_reason(engine, tokens, path):
     reply = ask(engine, path, {"model": "fake", "input": tokens})
     assert reply.status == 400
     said = reply.envelope["error"]
-    assert (said["message"] if path.startswith("/v1") else said).startswith("input: token ids are not taken")
+    message = said["message"] if path.startswith("/v1") else said
+    assert message.startswith("input: token ids are not taken")
+    assert "check_embedding_ctx_length=False" in message
 
 
 @pytest.mark.parametrize(

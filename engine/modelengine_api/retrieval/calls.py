@@ -26,7 +26,10 @@ def _no_token_ids(given: Any) -> Any:
     if isinstance(first, list) and first:
         first = first[0]
     if isinstance(first, int) and not isinstance(first, bool):
-        rule = "token ids are not taken, since only the model's own tokenizer is right; send a text or a list of texts"
+        rule = (
+            "token ids are not taken, since only the model's own tokenizer is right; send a text or a list of texts "
+            "(LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False)"
+        )
         raise errors.InvalidRequest(f"input: {rule}", details=[{"type": "token_ids", "loc": "input", "msg": rule}])
     return given
 
