@@ -10,7 +10,16 @@ import pytest
 from openai.types import Completion
 
 from modelengine import errors
-from modelengine.protocol import ChatChunk, ChatOptions, ChatRequest, ChatResponse, Message, ResponseFormat, to_json
+from modelengine.protocol import (
+    AS_MUCH_AS_FITS,
+    ChatChunk,
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    Message,
+    ResponseFormat,
+    to_json,
+)
 from modelengine_api.bodies import Reader
 from modelengine_api.openai import completion_answer
 from modelengine_api.openai.completion import CompletionRequest
@@ -56,6 +65,10 @@ def test_an_answer_is_in_the_format_that_is_asked_for(given: Any, form: Response
     asked = read(prompt=["a", "b"], **given)
     assert [native.options.response_format for native in asked.natives()] == [form, form]
     assert list(asked.ignored()) == []
+
+
+def test_minus_one_token_is_as_many_as_fit() -> None:
+    assert read(max_tokens=-1).natives()[0].options.max_new_tokens == AS_MUCH_AS_FITS
 
 
 def test_every_prompt_has_its_choices_with_seeds_of_their_own() -> None:

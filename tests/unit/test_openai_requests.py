@@ -87,6 +87,17 @@ def test_each_choice_of_a_seeded_request_has_a_seed_of_its_own() -> None:
     assert [request.options.seed for request in read(n=2).natives()] == [None, None]
 
 
+def test_a_seed_may_be_negative_as_openai_s_may() -> None:
+    seeds = [native(seed=seed).options.seed for seed in (-1, -2, -MAX_SEED - 1)]
+    assert seeds == [MAX_SEED, MAX_SEED - 1, 0]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_minus_one_token_is_as_many_as_fit(name: str) -> None:
+    assert native(**{name: -1}).options == ALL_THAT_FITS
+    assert refusal(**{name: -2}).message == f"{name}: must be at least 1, got -2"
+
+
 @pytest.mark.parametrize(
     ("given", "think"),
     [

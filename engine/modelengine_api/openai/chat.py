@@ -9,7 +9,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Effort, Fields, plain, refused
+from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain, refused
 from modelengine_api.openai.formats import Formatted
 from modelengine_api.openai.tools import ToolChoice, Tools, offer
 from modelengine_api.openai.wording import Names
@@ -78,8 +78,8 @@ class TemplateSwitches(Fields):
 class ChatCompletionRequest(Formatted):
     model: Name
     messages: Annotated[tuple[ChatMessage, ...], MinLen(1), MaxLen(4096)]
-    max_tokens: Annotated[int, Ge(1)] | None = None
-    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
     tools: Tools | None = None

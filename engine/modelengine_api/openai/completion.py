@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import ChatRequest, Message, Name
-from modelengine_api.openai.fields import MAX_CHOICES, refused
+from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit, refused
 from modelengine_api.openai.formats import Formatted
 from modelengine_api.openai.wording import ANY_MESSAGE, Names
 
@@ -23,7 +23,7 @@ PROMPT_HEADERS = {"x-modelengine-prompt": "sent as a user message"}
 class CompletionRequest(Formatted):
     model: Name
     prompt: str | Annotated[tuple[Any, ...], MinLen(1), MaxLen(MAX_CHOICES)] | None = None
-    max_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: TokenLimit | None = None
     logprobs: Annotated[int, Ge(0), Le(20)] | None = None
     echo: bool | None = None
     suffix: str | None = None

@@ -10,15 +10,23 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
 
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
 MAX_CHOICES = 32
 
+
+def _limit(given: Any) -> Any:
+    return AS_MUCH_AS_FITS if type(given) is int and given == WITHOUT_LIMIT else given
+
+
+# What many clients send for "no limit".
+WITHOUT_LIMIT = -1
+TokenLimit = Annotated[int, Ge(1), BeforeValidator(_limit)]
 # How much to think. Models here can only be asked whether to.
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -58,7 +66,8 @@ class Sampling(Fields):
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
-    seed: Annotated[int, Ge(0), Le(MAX_SEED)] | None = None
+    # OpenAI's is signed; the native one has the same bits but the sign.
+    seed: Annotated[int, Ge(-MAX_SEED - 1), Le(MAX_SEED)] | None = None
     stop: (
         Annotated[str, MinLen(1), MaxLen(256)]
         | Annotated[tuple[Annotated[str, MinLen(1), MaxLen(256)], ...], MaxLen(16)]
