@@ -121,6 +121,18 @@ def test_what_an_assistant_thinks_says_and_calls_in_a_row_is_one_message() -> No
     assert list(asked.ignored()) == ["input.encrypted_content"]
 
 
+def test_a_thought_stays_before_what_somebody_else_says_next() -> None:
+    thought = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    user = {"role": "user", "content": "well?"}
+    said = {"role": "assistant", "content": "yes"}
+    assert read(input=[user, thought, user, said]).natives()[0].messages == (
+        Message("user", "well?"),
+        Message("assistant", "", reasoning_content="hm"),
+        Message("user", "well?"),
+        Message("assistant", "yes"),
+    )
+
+
 @pytest.mark.parametrize(
     "bound",
     [{"text": {"format": {"type": "json_object"}}}, {"tools": [WEATHER], "tool_choice": "required"}],
