@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name
+from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain, refused
+from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain
 from modelengine_api.openai.formats import Formatted
 from modelengine_api.openai.tools import ToolChoice, Tools, offer
 from modelengine_api.openai.wording import Names

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import ChatRequest, Message, Name
-from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit, refused
+from modelengine_api.invalid import refused
+from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit
 from modelengine_api.openai.formats import Formatted
 from modelengine_api.openai.wording import ANY_MESSAGE, Names
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from modelengine import errors
 from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine_api.invalid import refused
 
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
@@ -119,11 +119,6 @@ class Sampling(Fields):
     def check_streaming(self) -> None:
         if self.stream_options is not None and not self.stream:
             raise refused("stream_options", "is only allowed where stream is true")
-
-
-def refused(loc: str, rule: str) -> errors.InvalidRequest:
-    """The error for a field whose value is wrong for a reason that its type can't say."""
-    return errors.InvalidRequest(f"{loc}: {rule}", details=[{"type": "value_error", "loc": loc, "msg": rule}])
 
 
 def plain(record: Fields) -> dict[str, Any]:

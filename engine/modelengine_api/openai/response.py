@@ -13,8 +13,9 @@ import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name, ResponseFormat
+from modelengine_api.invalid import refused
 from modelengine_api.openai import response_input
-from modelengine_api.openai.fields import Effort, Fields, plain, refused
+from modelengine_api.openai.fields import Effort, Fields, plain
 from modelengine_api.openai.formats import FlatFormat
 from modelengine_api.openai.response_input import STATELESS, Item
 from modelengine_api.openai.tools import FlatTools, ToolChoice, offer

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelengine.protocol import Message
+from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Fields, refused
+from modelengine_api.openai.fields import Fields
 
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 STATELESS = "this server keeps no responses: send what was said before as input"

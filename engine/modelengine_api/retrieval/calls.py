@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BeforeValidator
 
-from modelengine import errors
 from modelengine.protocol import MAX_INPUTS, Input, Name
+from modelengine_api.invalid import refused
 
 OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
 
@@ -30,7 +30,7 @@ def _no_token_ids(given: Any) -> Any:
             "token ids are not taken, since only the model's own tokenizer is right; send a text or a list of texts "
             "(LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False)"
         )
-        raise errors.InvalidRequest(f"input: {rule}", details=[{"type": "token_ids", "loc": "input", "msg": rule}])
+        raise refused("input", rule)
     return given
 
 
