@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MaxLen
 
 from modelengine.protocol import Name
-
-OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
+from modelengine_api.ignored import OPEN
 
 Format = str | dict[str, Any]
 Think = bool | str

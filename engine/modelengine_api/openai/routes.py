@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
@@ -66,11 +65,11 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/models", openapi_extra=operations.LIST_MODELS)
     async def list_models() -> Response:
-        return answer(models.listing(backend.models(), started))
+        return doors.plain(models.listing(backend.models(), started))
 
     @router.get("/models/{name:path}", openapi_extra=operations.RETRIEVE_MODEL)
     async def retrieve_model(name: str) -> Response:
-        return answer(models.one(backend.models(), name, started))
+        return doors.plain(models.one(backend.models(), name, started))
 
     @router.post("/chat/completions", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
@@ -82,7 +81,7 @@ def routes(backend: Backend) -> APIRouter:
             return event_stream(_events(backend, natives, events, asked.names()), headers)
         with _worded(asked.names()):
             answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
-        return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
+        return doors.plain(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
 
     @router.post("/completions", openapi_extra=operations.COMPLETION)
     async def complete(request: Request) -> Response:
@@ -95,7 +94,9 @@ def routes(backend: Backend) -> APIRouter:
             return event_stream(_events(backend, natives, events, asked.names()), headers)
         with _worded(asked.names()):
             answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
-        return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
+        return doors.plain(
+            completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers
+        )
 
     @router.post("/responses", openapi_extra=operations.RESPONSE)
     async def respond(request: Request) -> Response:
@@ -106,7 +107,7 @@ def routes(backend: Backend) -> APIRouter:
         if asked.stream:
             return event_stream(said, headers, events.failed)
         await streaming.until_disconnected(request, _exhaust(said))
-        return answer(events.response, headers)
+        return doors.plain(events.response, headers)
 
     @router.api_route("/responses/{response_id}", methods=["GET", "DELETE"], include_in_schema=False)
     @router.post("/responses/{response_id}/cancel", include_in_schema=False)
@@ -131,10 +132,6 @@ def _worded(names: Names) -> Iterator[None]:
         yield
     except errors.InvalidRequest as failure:
         raise wording.worded(failure, names) from failure
-
-
-def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
 
 
 def last_event(failure: errors.ModelEngineError) -> bytes:

@@ -15,9 +15,8 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BeforeValidator
 
 from modelengine.protocol import MAX_INPUTS, Input, Name
+from modelengine_api.ignored import OPEN
 from modelengine_api.invalid import refused
-
-OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
 
 
 def _no_token_ids(given: Any) -> Any:
