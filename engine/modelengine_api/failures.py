@@ -13,7 +13,7 @@ from modelengine import errors, wire
 
 Wording = Callable[[errors.ModelEngineError], Mapping[str, Any]]
 
-OPENAI_PREFIX = "/v1/"
+OPENAI_PREFIXES = ("/v1/", "/v2/")
 OLLAMA_PREFIX = "/api/"
 
 # What OpenAI's clients know an error by; an error with another status keeps our own code.
@@ -51,7 +51,7 @@ def ollama(failure: errors.ModelEngineError) -> dict[str, Any]:
 
 def wording(path: str) -> Wording:
     """How the API at this path words errors; the envelope, where it is none of another's."""
-    if path.startswith(OPENAI_PREFIX):
+    if path.startswith(OPENAI_PREFIXES):
         return openai
     return ollama if path.startswith(OLLAMA_PREFIX) else wire.error
 

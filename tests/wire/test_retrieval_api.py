@@ -153,6 +153,15 @@ def test_ranks_come_with_the_best_first(reranker):
     assert answer["id"].startswith("rerank-")
 
 
+def test_ranks_are_also_where_version_2_of_cohere_s_client_asks(reranker):
+    body = {"model": "ranks", "query": "a", "documents": ["abc", "ab"], "top_n": 1, "max_tokens_per_doc": 4096}
+    first, second = (ask(reranker, f"/v{version}/rerank", body) for version in (1, 2))
+    assert second.envelope["results"] == first.envelope["results"] == [{"index": 0, "relevance_score": 6.0}]
+    assert second.headers["x-modelengine-ignored"] == "max_tokens_per_doc"
+    refused = ask(reranker, "/v2/rerank", {**body, "documents": []})
+    assert (refused.status, refused.envelope["error"]["param"]) == (400, "documents")
+
+
 def test_ranks_may_be_few_and_come_with_their_documents(reranker):
     [best] = rerank(reranker, "a", {"text": "ab"}, top_n=1, return_documents=True).envelope["results"]
     assert best == {"index": 1, "relevance_score": 5.0, "document": {"text": "ab"}}

@@ -34,7 +34,9 @@ def routes(backend: Backend) -> APIRouter:
         answer = await _embedded(request, backend, embeddings.from_openai(call), call.input, "input")
         return _json(embeddings.to_openai(call, answer), call, answer)
 
+    # The second is where version 2 of Cohere's client asks; it reads the same answer.
     @router.post("/v1/rerank", openapi_extra=operations.RERANK)
+    @router.post("/v2/rerank", openapi_extra=operations.RERANK)
     async def rerank(request: Request) -> Response:
         call = await _rerank.read(request)
         answer = await streaming.until_disconnected(request, backend.rerank(reranking.request(call)))
