@@ -48,10 +48,19 @@ class Call:
     key_name: str | None = None
     error: str = ""
     status: int = 0
-    prompt_tokens: int | None = None
+    # How many answers there are to each prompt, and how many came to their end.
+    choices: int = 1
+    answers: int = 0
+    # Those of the prompts of all answers: each prompt is in it `choices` times.
+    read_tokens: int | None = None
     answer_tokens: int | None = None
     # Replicas that were asked in vain, by the code of their refusals.
     retries: list[str] = field(default_factory=list)
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """A prompt counts once, however many answers there are to it."""
+        return None if self.read_tokens is None else round(self.read_tokens / self.choices)
 
     @property
     def trace_id(self) -> str:
@@ -108,6 +117,12 @@ def asked_by(key_name: str) -> None:
         call.key_name = key_name
 
 
+def wants_choices(count: int) -> None:
+    """Each prompt of this call is answered so many times, by requests of their own."""
+    if (call := _current.get()) is not None:
+        call.choices = count
+
+
 def retried(code: str) -> None:
     """A replica was asked in vain, and another one may be."""
     if (call := _current.get()) is not None:
@@ -121,10 +136,11 @@ def streams() -> None:
 
 
 def answered(answer: Mapping[str, Any]) -> None:
-    """The answer has come to its end: a ChatResponse, or the last ChatChunk, as plain data."""
+    """An answer has come to its end: a ChatResponse, or the last ChatChunk, as plain data. A call may have several."""
     if (call := _current.get()) is not None:
-        call.prompt_tokens = _count(answer.get("prompt_length"))
-        call.answer_tokens = _count(answer.get("response_length"))
+        call.answers += 1
+        call.read_tokens = _sum(call.read_tokens, answer.get("prompt_length"))
+        call.answer_tokens = _sum(call.answer_tokens, answer.get("response_length"))
 
 
 def closed(envelope: Mapping[str, Any]) -> None:
@@ -143,6 +159,6 @@ def failed(code: str) -> None:
         call.error = call.error or code
 
 
-def _count(value: Any) -> int | None:
+def _sum(before: int | None, value: Any) -> int | None:
     # What comes from an engine is foreign.
-    return value if isinstance(value, int) and value >= 0 else None
+    return (before or 0) + value if isinstance(value, int) and value >= 0 else before

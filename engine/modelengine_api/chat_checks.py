@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelengine import errors
 from modelengine.protocol import MAX_GRAMMAR_CHARACTERS, ChatRequest, Message, ResponseFormat
+from modelengine_api.invalid import refused
 
 # The field that each type of format needs; the others need none.
 SHAPES: Mapping[str, str] = {"json_schema": "json_schema", "regex": "regex", "choice": "choice", "grammar": "grammar"}
@@ -21,7 +21,7 @@ Fault = tuple[str, str]
 def check(chat: ChatRequest) -> None:
     """Raises InvalidRequest for the first thing that is wrong, naming the field and what is allowed."""
     for where, rule in _faults(chat):
-        raise errors.InvalidRequest(f"{where}: {rule}", details=[{"type": "value_error", "loc": where, "msg": rule}])
+        raise refused(where, rule)
 
 
 def _faults(chat: ChatRequest) -> Iterator[Fault]:

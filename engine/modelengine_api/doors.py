@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -32,6 +33,11 @@ METHODS: dict[str, list[str]] = {"engine": sorted(EngineMethod), "nameserver": s
 def answer(msg: Any) -> Response:
     """The `ok` envelope around `msg`."""
     return Response(orjson.dumps({"state": "ok", "msg": msg}), media_type=JSON)
+
+
+def plain(body: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """`body` as it is, for APIs that know no envelope."""
+    return Response(orjson.dumps(body), media_type=JSON, headers=dict(headers or {}))
 
 
 def refusal(failure: errors.ModelEngineError, path: str, status: int | None = None) -> Response:

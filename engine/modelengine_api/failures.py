@@ -13,7 +13,7 @@ from modelengine import errors, wire
 
 Wording = Callable[[errors.ModelEngineError], Mapping[str, Any]]
 
-OPENAI_PREFIX = "/v1/"
+OPENAI_PREFIXES = ("/v1/", "/v2/")
 OLLAMA_PREFIX = "/api/"
 
 # What OpenAI's clients know an error by; an error with another status keeps our own code.
@@ -24,10 +24,9 @@ OPENAI_KINDS: Mapping[str, str] = {
     "context_length_exceeded": "context_length_exceeded",
 }
 OPENAI_TYPES: Mapping[int, str] = {403: "permission_error", 429: "rate_limit_error"}
-# An engine names the fields of the native protocol: most options have the same name in OpenAI's requests, at the top.
-NATIVE_OPTION = re.compile(r"^options\.([a-z_]+)")
-NAMED_FIELD = re.compile(r"^([a-z_]+[\w.\[\]]*): ")
-OPENAI_FIELDS: Mapping[str, str] = {"max_new_tokens": "max_tokens", "think": "reasoning_effort"}
+NAMED_FIELD = re.compile(r"^([a-z_]+[\w.\[\]-]*): ")
+# Rerank's native options stand at the top of what clients send; all else is in the request's own names already.
+NATIVE_OPTIONS = "options."
 
 
 class NoRoute(errors.NotFound):
@@ -38,7 +37,7 @@ def openai(failure: errors.ModelEngineError) -> dict[str, Any]:
     """OpenAI's error object; `param` is the field that is wrong."""
     return {
         "error": {
-            "message": _openai_words(failure.message),
+            "message": failure.message.removeprefix(NATIVE_OPTIONS),
             "type": _openai_type(failure.status),
             "param": _openai_field(failure),
             "code": _openai_code(failure),
@@ -52,7 +51,7 @@ def ollama(failure: errors.ModelEngineError) -> dict[str, Any]:
 
 def wording(path: str) -> Wording:
     """How the API at this path words errors; the envelope, where it is none of another's."""
-    if path.startswith(OPENAI_PREFIX):
+    if path.startswith(OPENAI_PREFIXES):
         return openai
     return ollama if path.startswith(OLLAMA_PREFIX) else wire.error
 
@@ -61,20 +60,15 @@ def _openai_type(status: int) -> str:
     return OPENAI_TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
 
 
-def _openai_words(native: str) -> str:
-    """The field or sentence with the name that the option has in OpenAI's requests."""
-    return NATIVE_OPTION.sub(lambda found: OPENAI_FIELDS.get(found[1], found[1]), native)
-
-
 def _openai_field(failure: errors.ModelEngineError) -> str | None:
     if isinstance(failure, errors.NotFound):
         return None if isinstance(failure, NoRoute) else "model"
     if not isinstance(failure, errors.InvalidRequest):
         return None
     named = [str(detail["loc"]) for detail in failure.details if "loc" in detail]
-    named += NAMED_FIELD.findall(_openai_words(failure.message))
+    named += NAMED_FIELD.findall(failure.message.removeprefix(NATIVE_OPTIONS))
     # An error of the body as a whole is none of a field.
-    return _openai_words(named[0]) if named and named[0] != "body" else None
+    return named[0].removeprefix(NATIVE_OPTIONS) if named and named[0] != "body" else None
 
 
 def _openai_code(failure: errors.ModelEngineError) -> str:

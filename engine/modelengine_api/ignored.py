@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 HEADER = "x-modelengine-ignored"
+# Of a record that takes fields which nobody knows, and keeps them beside its own.
+OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
 MAX_NAMES = 32
 MAX_NAME_CHARACTERS = 64
 # A body may hold a million fields; so many are looked at.

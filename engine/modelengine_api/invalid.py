@@ -81,6 +81,11 @@ def explain(found: Sequence[Mapping[str, Any]], root: Any = None) -> errors.Inva
     return errors.InvalidRequest(faults[0].sentence, details=details)
 
 
+def refused(where: str, rule: str) -> errors.InvalidRequest:
+    """The error for a field whose value is wrong for a reason that its type can't say."""
+    return errors.InvalidRequest(f"{where}: {rule}", details=[{"type": "value_error", "loc": where, "msg": rule}])
+
+
 def path(loc: Loc) -> str:
     """`messages[0].role`; `body` for the whole."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part[:MAX_SHOWN]}" for part in loc]

@@ -97,7 +97,8 @@ class Requests:
         if call.streaming_since is not None:
             to_first = call.streaming_since - call.began_at
             series.first_token.observe(to_first)
-            if not call.error and call.answer_tokens is not None and call.answer_tokens > 1:
+            # Of several answers at once, the time of each is not known.
+            if not call.error and call.answers == 1 and call.answer_tokens is not None and call.answer_tokens > 1:
                 series.output_token.observe((seconds - to_first) / (call.answer_tokens - 1))
         if call.answer_tokens is not None:
             prompt_tokens, answer_tokens = self._tokens_of(model)

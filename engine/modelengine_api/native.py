@@ -71,17 +71,17 @@ def routes(backend: Backend) -> APIRouter:
         chat = await read_chat(request)
         if chat.stream:
             return streaming.LineStream(backend.stream(chat))
-        return doors.answer(await streaming.until_disconnected(request, _whole(backend, chat)))
+        return doors.answer(await streaming.until_disconnected(request, backend.whole(chat)))
 
     @router.post(f"/engine/{EngineMethod.EMBED}", openapi_extra=embedded)
     async def embed(request: Request) -> Response:
         wanted = await _embed.read(request)
-        return doors.answer(await streaming.until_disconnected(request, _embedded(backend, wanted)))
+        return doors.answer(await streaming.until_disconnected(request, backend.embed(wanted)))
 
     @router.post(f"/engine/{EngineMethod.RERANK}", openapi_extra=reranked)
     async def rerank(request: Request) -> Response:
         wanted = await _rerank.read(request)
-        return doors.answer(await streaming.until_disconnected(request, _reranked(backend, wanted)))
+        return doors.answer(await streaming.until_disconnected(request, backend.rerank(wanted)))
 
     @router.post(f"/engine/{EngineMethod.INFO}", openapi_extra=told)
     async def info(request: Request) -> Response:
@@ -98,15 +98,3 @@ def routes(backend: Backend) -> APIRouter:
         return doors.answer({"models": [to_json(card) for card in backend.models()]})
 
     return router
-
-
-async def _whole(backend: Backend, chat: ChatRequest) -> Mapping[str, Any]:
-    return await backend.whole(chat)
-
-
-async def _embedded(backend: Backend, wanted: EmbedRequest) -> Mapping[str, Any]:
-    return await backend.embed(wanted)
-
-
-async def _reranked(backend: Backend, wanted: RerankRequest) -> Mapping[str, Any]:
-    return await backend.rerank(wanted)

@@ -33,6 +33,7 @@ OPERATIONS: Mapping[str, str] = {
     "/api/embeddings": "embeddings",
     "/engine/rerank": "rerank",
     "/v1/rerank": "rerank",
+    "/v2/rerank": "rerank",
 }
 # Asked every second by whoever watches over the server.
 PROBES = frozenset({"/health", "/ready", "/loading"})

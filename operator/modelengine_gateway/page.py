@@ -1,7 +1,7 @@
 """The chat page at `/` and the files that it is made of, as they are sent to browsers.
 
 Plain files in `web/`, read once at the start: nothing builds them, and nothing on the page comes from anywhere else.
-Browsers get them without comments and indents, which are for who reads them here. The page speaks the native protocol
+Browsers get them without comments and gaps, which are for who reads them here. The page speaks the native protocol
 with the front door like any other client.
 """
 
@@ -29,6 +29,7 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
 }
 COMMENT = re.compile(r"//|/\*.*\*/$")
+GAP = re.compile(r"\s*([{};,])\s*")
 # What a model says is shown on this page, so nothing that it could smuggle in may run, load or be sent anywhere.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -109,6 +110,12 @@ def without_comments(text: str) -> str:
     return "\n".join(line for line in lines if line and not COMMENT.match(line)) + "\n"
 
 
+def without_gaps(style: str) -> str:
+    """The same style sheet without the spaces that mean nothing; none of these signs may stand in a string of it."""
+    return GAP.sub(r"\1", style)
+
+
 def _read(path: Path) -> File:
-    body = without_comments(path.read_text(encoding="utf-8")).encode()
+    text = without_comments(path.read_text(encoding="utf-8"))
+    body = (without_gaps(text) if path.suffix == ".css" else text).encode()
     return File(body, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')

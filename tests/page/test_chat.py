@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from callers import engine_process, until
@@ -88,6 +89,21 @@ def test_another_try_asks_the_model_that_is_chosen_now_and_replaces_the_answer(s
     expect(answers(page).last).to_contain_text("from second")
     expect(answers(page)).to_have_count(1)
     assert contents(second) == [("user", "Who are you?")]
+
+
+def test_only_the_last_answer_can_be_tried_again_and_no_other_is_lost_by_it(serve: Serve, visit: Visit) -> None:
+    fake = FakeEngine()
+    page = visit(serve(fake))
+    for number, text in enumerate(["one", "two", "three"]):
+        ask(page, text)
+        ended(page, number=number)
+    expect(page.get_by_role("button", name="Answer again")).to_have_count(1)
+    expect(page.get_by_role("button", name="Copy this answer")).to_have_count(3)
+    answers(page).last.get_by_role("button", name="Answer again").click()
+    assert until(lambda: len(fake.requests) == 4, 5)
+    ended(page)
+    expect(answers(page)).to_have_count(3)
+    assert contents(fake) == contents(fake, 2)
 
 
 def test_an_edited_question_is_asked_again_without_what_followed_it(serve: Serve, visit: Visit) -> None:
@@ -423,3 +439,90 @@ def test_a_server_that_wants_a_key_has_it_asked_for_and_gets_it_from_then_on(ser
     ended(page)
     assert sent == [None, "Bearer right", "Bearer right"]
     assert page.evaluate("localStorage.getItem('modelengine/key')") is None, "only kept for longer when asked to"
+
+
+def lock(page: Page) -> None:
+    """From now on the server wants the key `right`; the browser's own interception plays its part."""
+
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer right":
+            return route.continue_()
+        return route.fulfill(status=401, json={"state": "error", "code": "unauthorized", "msg": "give a key"})
+
+    page.route("**/engine/**", guard)
+
+
+@pytest.mark.parametrize(
+    "without_room",
+    [
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }",
+        "for (const name of ['localStorage', 'sessionStorage'])"
+        " Object.defineProperty(window, name, { get() { throw new DOMException('no', 'SecurityError'); } })",
+    ],
+    ids=["full", "blocked"],
+)
+def test_a_key_works_until_the_tab_is_closed_where_a_browser_keeps_nothing(
+    without_room: str, serve: Serve, visit: Visit
+) -> None:
+    page = visit(serve(FakeEngine()))
+    lock(page)
+    page.add_init_script(without_room)
+    page.reload()
+    ask(page, "Hello")
+    expect(page.get_by_role("dialog")).to_contain_text("give a key")
+    page.get_by_label("Key", exact=True).fill("right")
+    page.keyboard.press("Enter")
+    ended(page)
+    page.get_by_role("button", name="API key").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Sent to this server with every request.")
+    expect(page.get_by_label("Key", exact=True)).to_have_value("right")
+
+
+def test_who_goes_back_from_a_deleted_conversation_gets_to_what_was_before_it(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    for text in ("first", "second"):
+        page.get_by_role("link", name="New chat").click()
+        ask(page, text)
+        ended(page)
+    page.locator("#conversations li").first.hover()
+    page.get_by_role("button", name="Delete “second”").click()
+    expect(page.locator("#welcome")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#welcome")).to_be_visible()
+    page.go_back()
+    expect(page.locator(".asked")).to_have_text("first")
+
+
+def test_two_tabs_show_the_same_conversations(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    other = page.context.new_page()
+    other.goto(page.url)
+    failures: list[str] = []
+    other.on("pageerror", lambda error: failures.append(str(error)))
+    ask(page, "shared")
+    ended(page)
+    link = other.get_by_role("link", name="shared")
+    expect(link).to_be_visible()
+    other.locator("#conversations li").hover()
+    other.get_by_role("button", name="Rename “shared”").click()
+    page.locator("#conversations li").hover()
+    page.get_by_role("button", name="Delete “shared”").click()
+    other.get_by_label("Name of the conversation").fill("gone")
+    other.keyboard.press("Enter")
+    expect(other.locator("#conversations li")).to_have_count(0)
+    assert failures == []
+
+
+def test_who_deletes_or_saves_what_another_tab_has_deleted_hears_nothing_bad(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine()))
+    ask(page, "shared")
+    ended(page)
+    page.get_by_role("link", name="New chat").click()
+    page.evaluate(
+        "Object.keys(localStorage).filter((key) => key.includes('/conversation/'))"
+        ".forEach((key) => localStorage.removeItem(key))"
+    )
+    page.locator("#conversations li").hover()
+    page.get_by_role("button", name="Save “shared” as a file").click()
+    page.get_by_role("button", name="Delete “shared”").click()
+    expect(page.locator("#conversations li")).to_have_count(0)

@@ -116,6 +116,15 @@ def test_comments_and_indents_stay_here_and_what_does_something_does_not() -> No
     assert page.without_comments(text) == 'const a = "// text"; // at the end\nb(`x`);\n/* c */ d();\n'
 
 
+def test_spaces_that_mean_something_in_a_style_sheet_stay() -> None:
+    text = 'a b, :is(c) > d { margin: 0 calc(1px + 2px);\nfont: 1px "A B", c; }\n@media (x: 1px) { e { f: 0 } }\n'
+    assert page.without_gaps(text) == (
+        'a b,:is(c) > d{margin: 0 calc(1px + 2px);font: 1px "A B",c;}@media (x: 1px){e{f: 0}}'
+    )
+    strings = (page.FOLDER / "page.css").read_text().split('"')[1::2]
+    assert not set("{};,").intersection("".join(strings))
+
+
 def test_the_models_are_listed_for_whoever_asks(front_door: str) -> None:
     reply = get(front_door, "/models")
     assert reply.msg == {"models": [{"name": "demo", "protocol": "chat", "replicas": 1}]}

@@ -186,6 +186,27 @@ def test_a_menu_on_a_phone_takes_and_gives_back_the_focus(tidy: str, visit: Visi
     expect(page.locator("#side")).to_be_hidden()
 
 
+def test_escape_closes_the_menu_and_not_the_answer_behind_it(serve: Serve, visit: Visit) -> None:
+    page = visit(serve(FakeEngine(words=["word "] * 2000, pause_s=0.05)), **PHONE)
+    ask(page, "Talk.")
+    menu = page.get_by_label("Open the menu")
+    menu.click()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_focused()
+    expect(page.locator(".answer")).to_have_attribute("data-state", "open")
+    page.keyboard.press("Escape")
+    expect(page.locator(".answer")).to_have_attribute("data-state", "stopped")
+
+
+def test_who_listens_hears_which_view_is_shown(tidy: str, visit: Visit) -> None:
+    page = visit(tidy)
+    models = page.get_by_role("link", name="Models and load")
+    models.click()
+    expect(models).to_have_attribute("aria-current", "page")
+    page.get_by_role("link", name="New chat").click()
+    expect(page.locator("#to-models[aria-current]")).to_have_count(0)
+
+
 def test_who_wants_no_motion_sees_none(serve: Serve, visit: Visit) -> None:
     page = visit(serve(FakeEngine(words=["late"], pause_s=1.0)), reduced_motion="reduce")
     ask(page, "Hello")

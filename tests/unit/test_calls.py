@@ -99,6 +99,14 @@ def test_the_first_error_counts() -> None:
     assert call.error == "busy"
 
 
+def test_the_tokens_of_several_answers_add_up_and_each_prompt_counts_once() -> None:
+    call = calls.begin([], "completions")
+    calls.wants_choices(2)
+    for prompt, answer in ((3, 4), (3, 5), (10, 1), (10, 1)):
+        calls.answered({"prompt_length": prompt, "response_length": answer})
+    assert (call.prompt_tokens, call.answer_tokens, call.answers) == (13, 11, 4)
+
+
 def test_the_last_line_of_a_relayed_answer_tells_its_tokens_or_its_error() -> None:
     call = calls.begin([], "chat")
     calls.closed({"state": "ok", "msg": {"prompt_length": 1, "response_length": "many"}})

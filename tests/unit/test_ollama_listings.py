@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 
 import ollama
@@ -43,13 +45,21 @@ def test_tags_list_every_name_and_what_is_known_of_it() -> None:
         "model": "demo",
         "modified_at": "2026-11-26T17:12:51Z",
         "size": 0,
-        "digest": "",
+        "digest": hashlib.sha256(b"demo").hexdigest(),
         "details": DETAILS,
     }
     assert body["models"][0]["modified_at"] == "0001-01-01T00:00:00Z"
     parsed = ollama.ListResponse(**body)
     assert [model.model for model in parsed.models] == ["away", "demo", "org/b"]
     assert parsed.models[1].modified_at is not None
+
+
+def test_each_name_has_a_digest_that_a_command_line_can_cut() -> None:
+    listed = [listings.tags(CARDS, {})["models"], listings.ps(CARDS, {})["models"]]
+    of_name = [{model["name"]: model["digest"] for model in models} for models in listed]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in of_name[0].values())
+    assert len(set(of_name[0].values())) == 3
+    assert of_name[1].items() <= of_name[0].items()
 
 
 def test_ps_lists_what_has_a_replica() -> None:

@@ -18,7 +18,7 @@ from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseForm
 from modelengine_api import ignored
 from modelengine_api.bodies import Reader
 from modelengine_api.ollama import calls, keep_alive, names, requests, wording
-from modelengine_api.ollama.options import AS_MUCH_AS_FITS, NATIVE_NAMES
+from modelengine_api.ollama.options import AS_MUCH_AS_FITS, MAX_SEED, NATIVE_NAMES
 
 CHAT = Reader(calls.ChatCall)
 GENERATE = Reader(calls.GenerateCall)
@@ -87,6 +87,13 @@ def test_an_answer_without_a_limit_goes_up_to_the_context(without_end: int | Non
     assert chat(options={"num_predict": without_end}).options.max_new_tokens == AS_MUCH_AS_FITS
 
 
+def test_whole_numbers_may_be_written_as_floats_and_seeds_be_negative() -> None:
+    options = chat(options={"num_predict": 128.0, "top_k": 5.0, "seed": 3.0}).options
+    assert (options.max_new_tokens, options.top_k, options.seed) == (128, 5, 3)
+    assert chat(options={"seed": -2}).options.seed == MAX_SEED - 1
+    assert chat(options={"seed": -1.0}).options.seed is None
+
+
 def test_what_ollama_takes_for_no_seed_and_for_the_likeliest_token_alone_is_taken_so_here() -> None:
     options = chat(options={"seed": -1, "top_p": 0}).options
     assert options.seed is None
@@ -104,7 +111,7 @@ def test_what_ollama_takes_for_no_seed_and_for_the_likeliest_token_alone_is_take
         ({"options": {"num_predict": 1.5}}, "options.num_predict: must be a whole number"),
         ({"options": {"num_predict": True}}, "options.num_predict: must be a whole number"),
         ({"options": {"repeat_penalty": 0}}, "options.repeat_penalty: must be at least 0.01, got 0"),
-        ({"options": {"seed": -2}}, "options.seed: must be at least 0, got -2"),
+        ({"options": {"seed": 1.5}}, "options.seed: must be a whole number"),
         ({"options": {"top_p": False}}, "options.top_p: must be a number, got false"),
         ({"options": {"stop": [""]}}, "options.stop[0]: must have at least 1 character(s)"),
         ({"options": {"stop": [3]}}, "options.stop[0]: must be a string, got 3"),

@@ -10,7 +10,16 @@ import pytest
 from openai.types import Completion
 
 from modelengine import errors
-from modelengine.protocol import ChatChunk, ChatOptions, ChatRequest, ChatResponse, Message, to_json
+from modelengine.protocol import (
+    AS_MUCH_AS_FITS,
+    ChatChunk,
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    Message,
+    ResponseFormat,
+    to_json,
+)
 from modelengine_api.bodies import Reader
 from modelengine_api.openai import completion_answer
 from modelengine_api.openai.completion import CompletionRequest
@@ -45,6 +54,23 @@ def test_a_prompt_is_what_a_user_says() -> None:
     assert list(read(user="ada").ignored()) == ["user"]
 
 
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        ({"structured_outputs": {"choice": ["a", "b"]}}, ResponseFormat("choice", choice=("a", "b"))),
+        ({"response_format": {"type": "json_object"}}, ResponseFormat("json_object")),
+    ],
+)
+def test_an_answer_is_in_the_format_that_is_asked_for(given: Any, form: ResponseFormat) -> None:
+    asked = read(prompt=["a", "b"], **given)
+    assert [native.options.response_format for native in asked.natives()] == [form, form]
+    assert list(asked.ignored()) == []
+
+
+def test_minus_one_token_is_as_many_as_fit() -> None:
+    assert read(max_tokens=-1).natives()[0].options.max_new_tokens == AS_MUCH_AS_FITS
+
+
 def test_every_prompt_has_its_choices_with_seeds_of_their_own() -> None:
     asked = read(prompt=["a", "b"], n=2, best_of=2, seed=5, echo=True)
     found = [(native.messages[0].content, native.options.seed) for native in asked.natives()]
@@ -61,6 +87,7 @@ def test_every_prompt_has_its_choices_with_seeds_of_their_own() -> None:
         ({"prompt": ["a", [1, 2]]}, "prompt[1]: must be a string: prompts of token ids are not taken"),
         ({"prompt": ["a"] * 33}, "prompt: must have at most 32 items, got 33"),
         ({"prompt": ["a"] * 5, "n": 8}, "prompt: 5 prompts with n=8 are over 32 answers"),
+        ({"guided_choice": ["a"]}, "guided_choice: was given up by vLLM; use structured_outputs.choice"),
         ({"suffix": "x"}, "suffix: is not taken: models here answer, they don't fill in"),
         ({"best_of": 3}, "best_of: must be as n is, 1, got 3: every answer is returned"),
         (

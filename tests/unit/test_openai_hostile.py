@@ -43,7 +43,7 @@ def outcome(reader: Reader[Any], body: bytes) -> None:
     """Reads the body as the routes do; what an engine would be asked is read as an engine would."""
     try:
         asked = reader.parse(body)
-        natives = [asked.native()] if isinstance(asked, ResponseRequest) else asked.natives()
+        natives = asked.natives()
         if isinstance(asked, ResponseRequest):
             orjson.dumps(asked.frame())
     except errors.InvalidRequest as failure:

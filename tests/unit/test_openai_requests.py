@@ -9,6 +9,7 @@ import pytest
 
 from modelengine import errors
 from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.chat import ChatCompletionRequest
 
@@ -86,6 +87,17 @@ def test_each_choice_of_a_seeded_request_has_a_seed_of_its_own() -> None:
     assert [request.options.seed for request in read(n=2).natives()] == [None, None]
 
 
+def test_a_seed_may_be_negative_as_openai_s_may() -> None:
+    seeds = [native(seed=seed).options.seed for seed in (-1, -2, -MAX_SEED - 1)]
+    assert seeds == [MAX_SEED, MAX_SEED - 1, 0]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_minus_one_token_is_as_many_as_fit(name: str) -> None:
+    assert native(**{name: -1}).options == ALL_THAT_FITS
+    assert refusal(**{name: -2}).message == f"{name}: must be at least 1, got -2"
+
+
 @pytest.mark.parametrize(
     ("given", "think"),
     [
@@ -98,6 +110,30 @@ def test_each_choice_of_a_seeded_request_has_a_seed_of_its_own() -> None:
 )
 def test_how_much_to_think_comes_to_whether_to_think(given: Any, think: bool | None) -> None:
     assert native(**given).options.think is think
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a"}},
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking"),
+    ],
+)
+def test_who_wants_a_format_or_a_call_gets_it_without_a_thought_and_is_told(bound: Any, given: Any, field: str) -> None:
+    asked = native(**bound, **given)
+    chat_checks.check(asked)
+    assert asked.options.think is None
+    assert list(read(**bound, **given).ignored()) == [field]
+    assert native(**bound, reasoning_effort="none").options.think is False
 
 
 def test_messages_keep_what_they_say_and_whose_calls_they_answer() -> None:

@@ -11,6 +11,7 @@ from openai.types.responses import Response
 
 from modelengine import errors
 from modelengine.protocol import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.response import ResponseRequest
 from modelengine_api.openai.response_answer import ResponseStream
@@ -52,7 +53,7 @@ ALL_THAT_FITS = ChatOptions(max_new_tokens=AS_MUCH_AS_FITS)
 
 
 def test_a_plain_response_asks_for_what_the_context_holds_and_for_nothing_else_that_was_not_given() -> None:
-    assert read().native() == ChatRequest("demo", (Message("user", "hi"),), options=ALL_THAT_FITS, stream=True)
+    assert read().natives()[0] == ChatRequest("demo", (Message("user", "hi"),), options=ALL_THAT_FITS, stream=True)
 
 
 def test_what_the_native_protocol_has_is_passed_on() -> None:
@@ -67,7 +68,7 @@ def test_what_the_native_protocol_has_is_passed_on() -> None:
         parallel_tool_calls=False,
         text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
         reasoning={"effort": "none"},
-    ).native()
+    ).natives()[0]
     function = {"name": "weather", "parameters": {"type": "object"}, "strict": True}
     assert native == ChatRequest(
         "demo",
@@ -109,7 +110,7 @@ def test_what_an_assistant_thinks_says_and_calls_in_a_row_is_one_message() -> No
             call(3),
         ]
     )
-    assert asked.native().messages == (
+    assert asked.natives()[0].messages == (
         Message("system", "be brief"),
         Message("user", "weather?"),
         Message("assistant", "let me see", reasoning_content="hm", tool_calls=(calls[0], calls[1])),
@@ -118,6 +119,29 @@ def test_what_an_assistant_thinks_says_and_calls_in_a_row_is_one_message() -> No
         Message("assistant", None, tool_calls=(calls[2],)),
     )
     assert list(asked.ignored()) == ["input.encrypted_content"]
+
+
+def test_a_thought_stays_before_what_somebody_else_says_next() -> None:
+    thought = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    user = {"role": "user", "content": "well?"}
+    said = {"role": "assistant", "content": "yes"}
+    assert read(input=[user, thought, user, said]).natives()[0].messages == (
+        Message("user", "well?"),
+        Message("assistant", "", reasoning_content="hm"),
+        Message("user", "well?"),
+        Message("assistant", "yes"),
+    )
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [{"text": {"format": {"type": "json_object"}}}, {"tools": [WEATHER], "tool_choice": "required"}],
+)
+def test_who_wants_a_format_or_a_call_gets_it_without_a_thought_and_is_told(bound: Any) -> None:
+    asked = read(**bound, reasoning={"effort": "high"})
+    chat_checks.check(asked.natives()[0])
+    assert asked.natives()[0].options.think is None
+    assert list(asked.ignored()) == ["reasoning.effort"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +190,7 @@ def test_what_an_assistant_thinks_says_and_calls_in_a_row_is_one_message() -> No
 )
 def test_what_can_not_be_done_is_refused(given: Any, sentence: str) -> None:
     with pytest.raises(errors.InvalidRequest) as failure:
-        read(**given).native()
+        read(**given).natives()[0]
     assert failure.value.message == sentence
 
 
@@ -195,7 +219,7 @@ def test_fields_without_effect_are_found() -> None:
         "truncation",
         "user",
     ]
-    assert asked.native().options.top_logprobs == 0
+    assert asked.natives()[0].options.top_logprobs == 0
     assert list(read(store=False, truncation="disabled").ignored()) == []
 
 

@@ -120,6 +120,7 @@ def test_a_model_that_a_key_may_not_use_is_the_same_as_one_that_is_not_there(
             ("/api/chat", {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}),
             ("/v1/embeddings", {"model": model, "input": "hi"}),
             ("/v1/rerank", {"model": model, "query": "hi", "documents": ["hi"]}),
+            ("/v2/rerank", {"model": model, "query": "hi", "documents": ["hi"]}),
             ("/api/embed", {"model": model, "input": "hi"}),
             ("/nameserver/get_services", {"protocol": "chat", "name": model}),
         ]

@@ -119,6 +119,19 @@ def test_streams_and_whole_answers_are_counted_with_their_tokens_and_times(
     assert value(found, "process_resident_memory_bytes") > 1e6
 
 
+def test_of_several_answers_at_once_all_tokens_are_counted_and_no_time_between_them(
+    door: FrontDoor, address: str, start_engine: StartEngine
+) -> None:
+    start_engine(FakeEngine(words=["a", "b", "c"], pause_s=0.05), address)
+    for stream in (False, True):
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "n": 2, "stream": stream}
+        assert ask(address, "/v1/chat/completions", body).status == 200
+    found = scraped(door.exposition.port)
+    assert value(found, "modelengine_request_prompt_tokens_total", gen_ai_request_model="demo") == 6
+    assert value(found, "modelengine_request_answer_tokens_total", gen_ai_request_model="demo") == 12
+    assert value(found, "gen_ai_server_time_per_output_token_seconds_count") == 0
+
+
 def test_what_goes_wrong_is_counted_by_its_code_and_no_foreign_name_becomes_a_label(
     door: FrontDoor, address: str, start_engine: StartEngine
 ) -> None:

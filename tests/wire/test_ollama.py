@@ -190,7 +190,14 @@ def test_an_unknown_model_is_not_found_in_the_words_that_clients_look_for(front_
 
 def test_a_model_must_be_named_to_be_shown(address: str) -> None:
     assert error(ask(address, "/api/show", {})) == "model: is required"
+    assert error(ask(address, "/api/show", {"model": "", "name": ""})) == "model: is required"
     assert ask(address, "/api/show", {"name": "demo"}).status == 200
+
+
+def test_ollama_s_own_command_line_sends_empty_fields_along(address: str) -> None:
+    sent = {"model": "", "system": "", "template": "", "verbose": False, "options": None, "name": "demo"}
+    reply = ask(address, "/api/show", sent)
+    assert (reply.status, json.loads(reply.body)["capabilities"]) == (200, ["completion"])
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_what_does_not_go_together_is_refused_before_an_engine_is_asked(serve: A
     address = serve(fake)
     for field, body in {
         "tools[0].function.parameters.type": {"tools": [tool]},
-        "response_format.json_schema.x-guidance": {
+        "response_format.json_schema.schema.x-guidance": {
             "response_format": {"type": "json_schema", "json_schema": {"schema": {"x-guidance": {}}}}
         },
     }.items():
@@ -230,6 +230,32 @@ def test_what_does_not_go_together_is_refused_before_an_engine_is_asked(serve: A
         assert (reply.status, error_of(reply.body)["param"]) == (400, field)
         assert error_of(reply.body)["message"].startswith(field)
     assert fake.requests == []
+
+
+JSON_SCHEMA = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("native", "body", "field"),
+    [
+        ("options.max_new_tokens", {"max_completion_tokens": 5}, "max_completion_tokens"),
+        ("options.max_new_tokens", {"max_tokens": 5}, "max_tokens"),
+        ("options.max_new_tokens", {}, "max_completion_tokens"),
+        ("options.think", {"reasoning_effort": "low"}, "reasoning_effort"),
+        ("options.think", {"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking"),
+        ("options.response_format.json_schema", {"response_format": JSON_SCHEMA}, "response_format.json_schema.schema"),
+        ("options.response_format.json_schema", {"structured_outputs": {"json": {}}}, "structured_outputs.json"),
+        ("options.response_format.regex", {"structured_outputs": {"regex": "a"}}, "structured_outputs.regex"),
+        ("messages[0].content", {}, "messages[0].content"),
+    ],
+)
+def test_what_an_engine_refuses_is_told_in_the_name_that_the_client_sent(
+    serve: Any, native: str, body: dict[str, Any], field: str
+) -> None:
+    address = serve(FakeEngine(refusal=errors.InvalidRequest(f"{native}: no", details=[{"loc": native, "msg": "no"}])))
+    for asked in (GOOD, STREAM):
+        error = error_of(ask(address, CHAT, {**asked, **body}).body)
+        assert (error["message"], error["param"]) == (f"{field}: no", field)
 
 
 def test_a_slow_reader_of_several_choices_holds_the_engine_back_not_the_memory(

@@ -10,6 +10,7 @@ from openai.types import Completion
 
 from callers import ask
 from fakes import FakeEngine
+from modelengine import errors
 from openai_types import completions, error_of, typed
 from servers import running
 
@@ -53,3 +54,15 @@ def test_a_prompt_of_token_ids_is_a_400_that_says_so(engine: str) -> None:
     reply = ask(engine, COMPLETIONS, {**GOOD, "prompt": [1, 2, 3]})
     assert reply.status == 400
     assert error_of(reply.body)["param"] == "prompt[0]"
+
+
+@pytest.mark.parametrize(
+    ("native", "field"),
+    [("messages[0].content", "prompt"), ("options.max_new_tokens", "max_tokens"), ("options.top_logprobs", "logprobs")],
+)
+def test_what_an_engine_refuses_is_told_in_the_request_s_names(
+    engine: str, fake: FakeEngine, native: str, field: str
+) -> None:
+    fake.refusal = errors.InvalidRequest(f"{native}: no")
+    error = error_of(ask(engine, "/v1/completions", {"model": "demo", "prompt": "hi"}).body)
+    assert (error["message"], error["param"]) == (f"{field}: no", field)

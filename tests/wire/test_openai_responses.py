@@ -85,3 +85,31 @@ def test_a_response_can_not_be_asked_for_again(front_door: str, method: str, pat
     reply = ask(front_door, RESPONSES + path, method=method)
     assert reply.status == 404
     assert "this server keeps no responses" in error_of(reply.body)["message"]
+
+
+@pytest.mark.parametrize(
+    ("native", "field"),
+    [
+        ("messages[1].tool_calls[0].function.arguments", "input"),
+        ("messages", "input"),
+        ("tools[2].function.parameters.type", "tools[2].parameters.type"),
+        ("options.response_format.json_schema", "text.format.schema"),
+        ("options.response_format", "text.format"),
+        ("options.think", "reasoning.effort"),
+        ("options.max_new_tokens", "max_output_tokens"),
+        ("options.temperature", "temperature"),
+    ],
+)
+def test_what_an_engine_refuses_is_told_in_the_request_s_names(serve: Any, native: str, field: str) -> None:
+    address = serve(FakeEngine(refusal=errors.InvalidRequest(f"{native}: no", details=[{"loc": native, "msg": "no"}])))
+    for body in (GOOD, STREAM):
+        error = error_of(ask(address, RESPONSES, body).body)
+        assert (error["message"], error["param"]) == (f"{field}: no", field)
+
+
+def test_what_does_not_go_together_is_told_in_the_request_s_names(serve: Any) -> None:
+    address = serve(FakeEngine())
+    tool = {"type": "function", "name": "f", "parameters": {"type": "array"}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]"}
+    for field, body in {"tools[0].parameters.type": {"tools": [tool]}, "input": {"input": [call]}}.items():
+        assert error_of(ask(address, RESPONSES, {**GOOD, **body}).body)["param"] == field

@@ -66,7 +66,9 @@ def test_token_ids_are_refused_with_the_reason(engine, tokens, path):
     reply = ask(engine, path, {"model": "fake", "input": tokens})
     assert reply.status == 400
     said = reply.envelope["error"]
-    assert (said["message"] if path.startswith("/v1") else said).startswith("input: token ids are not taken")
+    message = said["message"] if path.startswith("/v1") else said
+    assert message.startswith("input: token ids are not taken")
+    assert "check_embedding_ctx_length=False" in message
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,15 @@ def test_ranks_come_with_the_best_first(reranker):
     assert [one["relevance_score"] for one in answer["results"]] == [6.0, 6.0, 5.0, 4.0]
     assert (answer["model"], answer["usage"]) == ("ranks", {"prompt_tokens": 21, "total_tokens": 21})
     assert answer["id"].startswith("rerank-")
+
+
+def test_ranks_are_also_where_version_2_of_cohere_s_client_asks(reranker):
+    body = {"model": "ranks", "query": "a", "documents": ["abc", "ab"], "top_n": 1, "max_tokens_per_doc": 4096}
+    first, second = (ask(reranker, f"/v{version}/rerank", body) for version in (1, 2))
+    assert second.envelope["results"] == first.envelope["results"] == [{"index": 0, "relevance_score": 6.0}]
+    assert second.headers["x-modelengine-ignored"] == "max_tokens_per_doc"
+    refused = ask(reranker, "/v2/rerank", {**body, "documents": []})
+    assert (refused.status, refused.envelope["error"]["param"]) == (400, "documents")
 
 
 def test_ranks_may_be_few_and_come_with_their_documents(reranker):

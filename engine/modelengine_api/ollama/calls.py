@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MaxLen
 
 from modelengine.protocol import Name
-
-OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
+from modelengine_api.ignored import OPEN
 
 Format = str | dict[str, Any]
 Think = bool | str
+ModelName = Annotated[str, MaxLen(256)]
 KeepAlive = float | Annotated[str, MaxLen(64)]
 
 
@@ -89,10 +89,11 @@ class GenerateCall(Call):
 
 @dataclass(frozen=True)
 class ShowCall:
-    """`name` is what older clients call the model."""
+    """`name` is what older clients call the model; the other of the two may be empty, as Ollama's own clients send
+    it."""
 
-    model: Name | None = None
-    name: Name | None = None
+    model: ModelName | None = None
+    name: ModelName | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
 

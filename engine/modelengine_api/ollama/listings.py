@@ -1,11 +1,14 @@
 """The models that there are, as Ollama lists them: tags, ps and show. Pure.
 
-What is not known is 0 or empty, never a guess: `size`, `size_vram` and `digest` are of a file that Ollama would have,
-and `modified_at` is when the engine that answered started, the only date that a name has here.
+What is not known is 0 or empty, never a guess: `size` and `size_vram` are of a file that Ollama would have, and
+`modified_at` is when the engine that answered started, the only date that a name has here. `digest` is that of the
+model's name, not of its weights: Ollama's command line shows the first twelve characters, and crashes where there are
+none.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,9 +80,13 @@ def _tag(card: ModelCard, told: Told) -> dict[str, Any]:
         "model": card.name,
         "modified_at": told.started_at,
         "size": 0,
-        "digest": "",
+        "digest": _digest(card.name),
         "details": _details(told),
     }
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _running(card: ModelCard, told: Told) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def _running(card: ModelCard, told: Told) -> dict[str, Any]:
         "name": card.name,
         "model": card.name,
         "size": 0,
-        "digest": "",
+        "digest": _digest(card.name),
         "details": _details(told),
         "expires_at": timestamps.NEVER,
         "size_vram": 0,

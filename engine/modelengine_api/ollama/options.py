@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from modelengine import errors
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ResponseFormat
+from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat
 from modelengine_api import invalid
 from modelengine_api.ollama.calls import Call, Format, Think
 
@@ -35,7 +35,9 @@ OLLAMA_NAMES: Mapping[str, str] = {native: ollama for ollama, native in NATIVE_N
 NUM_PREDICT_WITHOUT_END = (-1, -2)
 # Ollama's `top_p` of 0 leaves the likeliest token alone, as a very small one does.
 LEAST_TOP_P = 1e-6
+# Another seed below 0 is as good as any.
 RANDOM_SEED = -1
+WHOLE = ("num_predict", "seed", "top_k")
 THINK_LEVELS = ("low", "medium", "high", "max")
 
 _adapter = TypeAdapter(ChatOptions)
@@ -95,6 +97,11 @@ def _read(numbers: Mapping[str, Any]) -> ChatOptions:
 
 
 def _translated(name: str, value: Any) -> Any:
+    # Some clients have no other numbers than floats.
+    if name in WHOLE and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if name == "seed" and isinstance(value, int) and value < 0:
+        return value & MAX_SEED
     if name == "num_predict":
         return _token_limit(value)
     if name == "top_p" and value == 0 and not isinstance(value, bool):

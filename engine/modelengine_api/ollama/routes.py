@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Literal
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -52,22 +51,22 @@ def routes(backend: Backend) -> APIRouter:
     async def show(request: Request) -> Response:
         call = await _show.read(request)
         asked = call.model or call.name
-        if asked is None:
+        if not asked:
             raise errors.InvalidRequest("model: is required")
         with _worded(asked):
             info = await backend.info(_served(backend, asked))
-        return _json(listings.show(listings.Told(info, time.time())), ignored.headers(calls.unknown(call)))
+        return doors.plain(listings.show(listings.Told(info, time.time())), ignored.headers(calls.unknown(call)))
 
     async def tags() -> Response:
         cards = backend.models()
-        return _json(listings.tags(cards, await facts.of(cards)))
+        return doors.plain(listings.tags(cards, await facts.of(cards)))
 
     async def ps() -> Response:
         cards = backend.models()
-        return _json(listings.ps(cards, await facts.of(cards)))
+        return doors.plain(listings.ps(cards, await facts.of(cards)))
 
     async def version() -> Response:
-        return _json({"version": API_VERSION, "modelengine": modelengine.__version__})
+        return doors.plain({"version": API_VERSION, "modelengine": modelengine.__version__})
 
     for path, listing, described in (
         ("/api/tags", tags, operations.TAGS),
@@ -95,15 +94,15 @@ async def _answer(
     if not asks:
         reason: Literal["load", "unload"] = "unload" if stays_s == 0 else "load"
         await _is_there(backend, call.model, native.model, reason)
-        return _json(answer.without_words(reason), headers)
+        return doors.plain(answer.without_words(reason), headers)
     with _worded(call):
         chat_checks.check(native)
     if native.stream:
         lines = _translated(backend, native, answer, call)
         return streaming.LineStream(lines, last_word=_last_word, headers=headers)
     with _worded(call):
-        whole = await streaming.until_disconnected(request, _whole(backend, native))
-    return _json(answer.whole(whole), headers)
+        whole = await streaming.until_disconnected(request, backend.whole(native))
+    return doors.plain(answer.whole(whole), headers)
 
 
 async def _translated(backend: Backend, native: ChatRequest, answer: Answer, call: calls.Call) -> AsyncGenerator[bytes]:
@@ -123,10 +122,6 @@ async def _translated(backend: Backend, native: ChatRequest, answer: Answer, cal
                     yield b"".join(lines)
     if not answer.is_done:
         raise errors.StreamBroken("the engine's answer stopped before its final part")
-
-
-async def _whole(backend: Backend, native: ChatRequest) -> Mapping[str, Any]:
-    return await backend.whole(native)
 
 
 async def _is_there(backend: Backend, asked: str, model: str, reason: Literal["load", "unload"]) -> None:
@@ -155,10 +150,6 @@ def _worded(call: calls.Call | str) -> Iterator[None]:
 
 def _last_word(failure: errors.ModelEngineError) -> bytes:
     return doors.encoded(failures.ollama(failure)) + b"\n"
-
-
-def _json(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
 
 
 def _refusing(instead: str) -> Callable[[Request], Awaitable[Response]]:

@@ -7,20 +7,18 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name, ResponseFormat
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name
+from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Effort, Fields, Sampling, plain, refused
-from modelengine_api.openai.formats import Format, StructuredOutputs
+from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain
+from modelengine_api.openai.formats import Formatted
 from modelengine_api.openai.tools import ToolChoice, Tools, offer
+from modelengine_api.openai.wording import Names
 
 # What OpenAI has given up and nothing here reads: taking it silently would change what an answer means.
 GIVEN_UP = {
     "functions": "was given up by OpenAI; use tools",
     "function_call": "was given up by OpenAI; use tool_choice",
-    "guided_json": "was given up by vLLM; use response_format",
-    "guided_regex": "was given up by vLLM; use structured_outputs.regex",
-    "guided_choice": "was given up by vLLM; use structured_outputs.choice",
-    "guided_grammar": "was given up by vLLM; use structured_outputs.grammar",
 }
 
 
@@ -78,18 +76,16 @@ class TemplateSwitches(Fields):
     enable_thinking: bool | None = None
 
 
-class ChatCompletionRequest(Sampling):
+class ChatCompletionRequest(Formatted):
     model: Name
     messages: Annotated[tuple[ChatMessage, ...], MinLen(1), MaxLen(4096)]
-    max_tokens: Annotated[int, Ge(1)] | None = None
-    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Format | None = None
-    structured_outputs: StructuredOutputs | None = None
     reasoning_effort: Effort | None = None
     chat_template_kwargs: TemplateSwitches | None = None
     modalities: tuple[str, ...] | None = None
@@ -100,7 +96,8 @@ class ChatCompletionRequest(Sampling):
         self._check()
         offered = offer(self.tools, self.tool_choice)
         messages = tuple(message.native(f"messages[{i}]") for i, message in enumerate(self.messages))
-        tokens, likelihoods, form, think = self._limit(), self._likelihoods(), self._format(), self._think()
+        tokens, likelihoods, form = self._limit(), self._likelihoods(), self.native_format()
+        think = None if self._forgoes_thought() else self._think()
         return [
             ChatRequest(
                 self.model,
@@ -119,13 +116,23 @@ class ChatCompletionRequest(Sampling):
         # Nothing is stored here: only who asks for it has to hear so.
         if self.store:
             yield "store"
+        if self._forgoes_thought():
+            yield "chat_template_kwargs.enable_thinking" if self.reasoning_effort is None else "reasoning_effort"
         yield from self.unknown()
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        is_old = self.max_completion_tokens is None and self.max_tokens is not None
+        is_switch = self.reasoning_effort is None and self.chat_template_kwargs is not None
+        return {
+            **self.format_names(),
+            r"options\.max_(new_)?tokens": "max_tokens" if is_old else "max_completion_tokens",
+            r"options\.think": "chat_template_kwargs.enable_thinking" if is_switch else "reasoning_effort",
+        }
 
     def _check(self) -> None:
         self.check_streaming()
-        for name, why in GIVEN_UP.items():
-            if (self.__pydantic_extra__ or {}).get(name) is not None:
-                raise refused(name, why)
+        self.refuse(GIVEN_UP)
         if self.modalities is not None and set(self.modalities) - {"text"}:
             raise refused("modalities", "must be ['text']: models here answer in text only")
 
@@ -145,14 +152,10 @@ class ChatCompletionRequest(Sampling):
             raise refused("top_logprobs", "is only allowed where logprobs is true")
         return None
 
-    def _format(self) -> ResponseFormat | None:
-        form = None if self.response_format is None else self.response_format.native("response_format")
-        if self.structured_outputs is None:
-            return form
-        structured = self.structured_outputs.native("structured_outputs")
-        if form is not None and structured is not None:
-            raise refused("structured_outputs", "is only allowed where response_format asks for nothing")
-        return structured or form
+    def _forgoes_thought(self) -> bool:
+        """An answer in a format, or that must call a tool, begins with it: that is what a program waits for."""
+        is_bound = self.native_format() is not None or offer(self.tools, self.tool_choice).choice == "required"
+        return is_bound and bool(self._think())
 
     def _think(self) -> bool | None:
         effort = None if self.reasoning_effort is None else self.reasoning_effort != "none"

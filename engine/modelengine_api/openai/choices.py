@@ -21,7 +21,7 @@ async def whole(backend: Backend, requests: Sequence[ChatRequest]) -> Sequence[M
     """The whole answers, in the order of the requests."""
     if len(requests) == 1:
         return [await backend.whole(requests[0])]
-    tasks = [asyncio.create_task(_whole(backend, request)) for request in requests]
+    tasks = [asyncio.create_task(backend.whole(request)) for request in requests]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -74,10 +74,6 @@ async def closing(answer: AsyncIterator[Item]) -> AsyncIterator[AsyncIterator[It
         close = getattr(answer, "aclose", None)
         if close is not None:
             await close()
-
-
-async def _whole(backend: Backend, request: ChatRequest) -> Mapping[str, Any]:
-    return await backend.whole(request)
 
 
 async def _give_up(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -13,15 +13,18 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from modelengine.protocol import ChatRequest, Message, Name
-from modelengine_api.openai.fields import MAX_CHOICES, Sampling, refused
+from modelengine_api.invalid import refused
+from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit
+from modelengine_api.openai.formats import Formatted
+from modelengine_api.openai.wording import ANY_MESSAGE, Names
 
 PROMPT_HEADERS = {"x-modelengine-prompt": "sent as a user message"}
 
 
-class CompletionRequest(Sampling):
+class CompletionRequest(Formatted):
     model: Name
     prompt: str | Annotated[tuple[Any, ...], MinLen(1), MaxLen(MAX_CHOICES)] | None = None
-    max_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: TokenLimit | None = None
     logprobs: Annotated[int, Ge(0), Le(20)] | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -42,19 +45,30 @@ class CompletionRequest(Sampling):
     def natives(self) -> list[ChatRequest]:
         """For each prompt a native request for each choice. Raises InvalidRequest."""
         self._check()
-        prompts = self.prompts
+        prompts, form = self.prompts, self.native_format()
         if len(prompts) * self.choices > MAX_CHOICES:
             raise refused("prompt", f"{len(prompts)} prompts with n={self.choices} are over {MAX_CHOICES} answers")
         return [
             ChatRequest(
                 self.model,
                 (Message("user", prompt),),
-                options=self.options(i, max_tokens=self.max_tokens, top_logprobs=self.logprobs, think=False),
+                options=self.options(
+                    i, max_tokens=self.max_tokens, top_logprobs=self.logprobs, response_format=form, think=False
+                ),
                 stream=bool(self.stream),
             )
             for prompt in prompts
             for i in range(self.choices)
         ]
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        return {
+            **self.format_names(),
+            ANY_MESSAGE: "prompt",
+            r"options\.max_(new_)?tokens": "max_tokens",
+            r"options\.top_logprobs": "logprobs",
+        }
 
     def echoes(self) -> list[str]:
         """What each choice repeats before its answer."""

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
-from modelengine_api.openai.fields import Fields, refused
+from modelengine_api.invalid import refused
+from modelengine_api.openai.fields import Fields
 
 MAX_PARTS = 4096
 TEXTS = ("text", "input_text", "output_text")

@@ -6,19 +6,27 @@ many that mean nothing to a server of one's own: they are accepted, and named in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine_api.invalid import refused
 
 # How many answers one request may ask for, and how many all its prompts together.
 MAX_N = 8
 MAX_CHOICES = 32
 
+
+def _limit(given: Any) -> Any:
+    return AS_MUCH_AS_FITS if type(given) is int and given == WITHOUT_LIMIT else given
+
+
+# What many clients send for "no limit".
+WITHOUT_LIMIT = -1
+TokenLimit = Annotated[int, Ge(1), BeforeValidator(_limit)]
 # How much to think. Models here can only be asked whether to.
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -27,6 +35,12 @@ class Fields(BaseModel):
     """An object of a request."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    def refuse(self, given_up: Mapping[str, str]) -> None:
+        """Raises InvalidRequest for an unknown field that is one of these, with why."""
+        for name, why in given_up.items():
+            if (self.__pydantic_extra__ or {}).get(name) is not None:
+                raise refused(name, why)
 
     def unknown(self) -> Iterator[str]:
         """The paths of the given fields that nothing here knows, list indexes left out: `messages.cache_control`."""
@@ -52,7 +66,8 @@ class Sampling(Fields):
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
-    seed: Annotated[int, Ge(0), Le(MAX_SEED)] | None = None
+    # OpenAI's is signed; the native one has the same bits but the sign.
+    seed: Annotated[int, Ge(-MAX_SEED - 1), Le(MAX_SEED)] | None = None
     stop: (
         Annotated[str, MinLen(1), MaxLen(256)]
         | Annotated[tuple[Annotated[str, MinLen(1), MaxLen(256)], ...], MaxLen(16)]
@@ -104,11 +119,6 @@ class Sampling(Fields):
     def check_streaming(self) -> None:
         if self.stream_options is not None and not self.stream:
             raise refused("stream_options", "is only allowed where stream is true")
-
-
-def refused(loc: str, rule: str) -> errors.InvalidRequest:
-    """The error for a field whose value is wrong for a reason that its type can't say."""
-    return errors.InvalidRequest(f"{loc}: {rule}", details=[{"type": "value_error", "loc": loc, "msg": rule}])
 
 
 def plain(record: Fields) -> dict[str, Any]:

@@ -8,8 +8,17 @@ from annotated_types import MaxLen, MinLen
 from pydantic import Field
 
 from modelengine.protocol import MAX_GRAMMAR_CHARACTERS, ResponseFormat
-from modelengine_api.openai.fields import Fields, refused
+from modelengine_api.invalid import refused
+from modelengine_api.openai.fields import Fields, Sampling
+from modelengine_api.openai.wording import Names
 
+GUIDED = {
+    "guided_json": "was given up by vLLM; use response_format",
+    "guided_regex": "was given up by vLLM; use structured_outputs.regex",
+    "guided_choice": "was given up by vLLM; use structured_outputs.choice",
+    "guided_grammar": "was given up by vLLM; use structured_outputs.grammar",
+}
+SCHEMA = "response_format.json_schema.schema"
 Grammar = Annotated[str, MinLen(1), MaxLen(MAX_GRAMMAR_CHARACTERS)]
 
 
@@ -63,6 +72,34 @@ class StructuredOutputs(Fields):
         if len(asked) > 1:
             raise refused(loc, "must have one of json, regex, choice, grammar and json_object, got several")
         return asked[0] if asked else None
+
+
+class Formatted(Sampling):
+    """A request whose answer may have to be in a format: OpenAI's for chats, or vLLM's for completions too."""
+
+    response_format: Format | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def native_format(self) -> ResponseFormat | None:
+        """Raises InvalidRequest."""
+        self.refuse(GUIDED)
+        form = None if self.response_format is None else self.response_format.native("response_format")
+        structured = self._structured()
+        if form is not None and structured is not None:
+            raise refused("structured_outputs", "is only allowed where response_format asks for nothing")
+        return structured or form
+
+    def format_names(self) -> Names:
+        """What the request calls the native format, by which of its fields asks for one."""
+        is_structured = self._structured() is not None
+        return {
+            r"options\.response_format\.json_schema": "structured_outputs.json" if is_structured else SCHEMA,
+            r"options\.response_format\.(regex|choice|grammar)": r"structured_outputs.\1",
+            r"options\.response_format": "structured_outputs" if is_structured else "response_format",
+        }
+
+    def _structured(self) -> ResponseFormat | None:
+        return None if self.structured_outputs is None else self.structured_outputs.native("structured_outputs")
 
 
 def _unless_text(kind: Literal["text", "json_object"]) -> ResponseFormat | None:

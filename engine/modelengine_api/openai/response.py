@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name
+from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name, ResponseFormat
+from modelengine_api.invalid import refused
 from modelengine_api.openai import response_input
-from modelengine_api.openai.fields import Effort, Fields, plain, refused
+from modelengine_api.openai.fields import Effort, Fields, plain
 from modelengine_api.openai.formats import FlatFormat
 from modelengine_api.openai.response_input import STATELESS, Item
 from modelengine_api.openai.tools import FlatTools, ToolChoice, offer
+from modelengine_api.openai.wording import ANY_MESSAGE, Names
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -57,21 +59,34 @@ class ResponseRequest(Fields):
     def wants_logprobs(self) -> bool:
         return self.top_logprobs is not None or LOGPROBS in (self.include or ())
 
-    def native(self) -> ChatRequest:
+    def natives(self) -> list[ChatRequest]:
         """The one native request, streamed: a whole response is made of the same parts. Raises InvalidRequest."""
         self._check_state()
         if self.input is None:
             raise refused("input", "is required")
         offered = offer(self.tools, self.tool_choice)
-        return ChatRequest(
-            self.model,
-            response_input.messages(self.input, self.instructions),
-            tools=offered.tools,
-            tool_choice=offered.choice,
-            parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
-            options=self._options(),
-            stream=True,
-        )
+        return [
+            ChatRequest(
+                self.model,
+                response_input.messages(self.input, self.instructions),
+                tools=offered.tools,
+                tool_choice=offered.choice,
+                parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
+                options=self._options(),
+                stream=True,
+            )
+        ]
+
+    def names(self) -> Names:
+        """What this request calls the native fields."""
+        return {
+            ANY_MESSAGE: "input",
+            r"tools\[(\d+)\]\.function": r"tools[\1]",
+            r"options\.response_format\.json_schema": "text.format.schema",
+            r"options\.response_format": "text.format",
+            r"options\.max_(new_)?tokens": "max_output_tokens",
+            r"options\.think": "reasoning.effort",
+        }
 
     def frame(self) -> Mapping[str, Any]:
         """What a response repeats of its request. Raises InvalidRequest where JSON can't say it back."""
@@ -103,20 +118,31 @@ class ResponseRequest(Fields):
             yield "store"
         if self.truncation == "auto":
             yield "truncation"
+        if self._forgoes_thought():
+            yield "reasoning.effort"
         yield from (f"include.{name}" for name in self.include or () if name != LOGPROBS)
         yield from self.unknown()
 
     def _options(self) -> ChatOptions:
-        effort = None if self.reasoning is None else self.reasoning.effort
-        form = None if self.text is None else self.text.format
         return ChatOptions(
             max_new_tokens=self.max_output_tokens or AS_MUCH_AS_FITS,
             temperature=self.temperature,
             top_p=self.top_p,
             top_logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None,
-            response_format=None if form is None else form.native("text.format"),
-            think=None if effort is None else effort != "none",
+            response_format=self._native_format(),
+            think=None if self._forgoes_thought() else self._think(),
         )
+
+    def _native_format(self) -> ResponseFormat | None:
+        return None if self.text is None or self.text.format is None else self.text.format.native("text.format")
+
+    def _think(self) -> bool | None:
+        return None if self.reasoning is None or self.reasoning.effort is None else self.reasoning.effort != "none"
+
+    def _forgoes_thought(self) -> bool:
+        """As of chats: an answer in a format, or that must call a tool, begins with it."""
+        is_bound = self._native_format() is not None or offer(self.tools, self.tool_choice).choice == "required"
+        return is_bound and bool(self._think())
 
     def _format(self) -> Mapping[str, Any]:
         return {"type": "text"} if self.text is None or self.text.format is None else plain(self.text.format)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelengine.protocol import Message
+from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
-from modelengine_api.openai.fields import Fields, refused
+from modelengine_api.openai.fields import Fields
 
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 STATELESS = "this server keeps no responses: send what was said before as input"
@@ -74,6 +75,7 @@ class _Conversation:
         if item.role == "assistant":
             self.messages.append(Message("assistant", text, reasoning_content=self._take_thought()))
         else:
+            self._end_thought()
             self.messages.append(Message("user" if item.role == "user" else "system", text))
 
     def _call(self, item: Item, loc: str) -> None:
@@ -98,6 +100,11 @@ class _Conversation:
         """Only a thought that is open can be thought again; a summary is for people."""
         if item.content is not None and not isinstance(item.content, str):
             self.thought = "\n".join(part.text for part in item.content if part.text) or None
+
+    def _end_thought(self) -> None:
+        """A thought that was cut off before anything was said is all that the assistant had to say there."""
+        if (thought := self._take_thought()) is not None:
+            self.messages.append(Message("assistant", "", reasoning_content=thought))
 
     def _take_thought(self) -> str | None:
         thought, self.thought = self.thought, None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Protocol
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest
-from modelengine_api import bodies, chat_checks, doors, failures, ignored, streaming
+from modelengine_api import bodies, calls, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.openai import chat_answer, choices, completion, completion_answer, models, operations, parts
+from modelengine_api.openai import (
+    chat_answer,
+    choices,
+    completion,
+    completion_answer,
+    models,
+    operations,
+    parts,
+    wording,
+)
 from modelengine_api.openai.chat import ChatCompletionRequest
 from modelengine_api.openai.chat_answer import ChatStream
 from modelengine_api.openai.completion import CompletionRequest
@@ -21,12 +30,21 @@ from modelengine_api.openai.completion_answer import CompletionStream
 from modelengine_api.openai.response import ResponseRequest
 from modelengine_api.openai.response_answer import ResponseStream
 from modelengine_api.openai.response_input import STATELESS
+from modelengine_api.openai.wording import Names
 
 EVENT_STREAM = "text/event-stream"
 
 _chat = bodies.Reader(ChatCompletionRequest)
 _completion = bodies.Reader(CompletionRequest)
 _response = bodies.Reader(ResponseRequest)
+
+
+class Asked(Protocol):
+    """A request, as what is asked of engines."""
+
+    def natives(self) -> Sequence[ChatRequest]: ...
+
+    def names(self) -> Names: ...
 
 
 class Events(Protocol):
@@ -47,42 +65,49 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/models", openapi_extra=operations.LIST_MODELS)
     async def list_models() -> Response:
-        return answer(models.listing(backend.models(), started))
+        return doors.plain(models.listing(backend.models(), started))
 
     @router.get("/models/{name:path}", openapi_extra=operations.RETRIEVE_MODEL)
     async def retrieve_model(name: str) -> Response:
-        return answer(models.one(backend.models(), name, started))
+        return doors.plain(models.one(backend.models(), name, started))
 
     @router.post("/chat/completions", openapi_extra=operations.CHAT)
     async def chat(request: Request) -> Response:
         asked = await _chat.read(request)
-        natives, headers, created = checked(asked.natives()), ignored.headers(asked.ignored()), int(time.time())
+        calls.wants_choices(asked.choices)
+        natives, headers, created = checked(asked), ignored.headers(asked.ignored()), int(time.time())
         if asked.stream:
             events: Events = ChatStream(asked.model, created, len(natives), asked.wants_usage)
-            return event_stream(backend, natives, events, headers)
-        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
-        return answer(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
+            return event_stream(_events(backend, natives, events, asked.names()), headers)
+        with _worded(asked.names()):
+            answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return doors.plain(chat_answer.whole(answers, asked.model, created, bool(asked.logprobs)), headers)
 
     @router.post("/completions", openapi_extra=operations.COMPLETION)
     async def complete(request: Request) -> Response:
         asked = await _completion.read(request)
-        natives, created = checked(asked.natives()), int(time.time())
+        calls.wants_choices(asked.choices)
+        natives, created = checked(asked), int(time.time())
         headers = {**completion.PROMPT_HEADERS, **ignored.headers(asked.ignored())}
         if asked.stream:
             events: Events = CompletionStream(asked.model, created, asked.echoes(), asked.choices, asked.wants_usage)
-            return event_stream(backend, natives, events, headers)
-        answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
-        return answer(completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers)
+            return event_stream(_events(backend, natives, events, asked.names()), headers)
+        with _worded(asked.names()):
+            answers = await streaming.until_disconnected(request, choices.whole(backend, natives))
+        return doors.plain(
+            completion_answer.whole(answers, asked.model, created, asked.echoes(), asked.choices), headers
+        )
 
     @router.post("/responses", openapi_extra=operations.RESPONSE)
     async def respond(request: Request) -> Response:
         asked = await _response.read(request)
-        natives, headers = checked([asked.native()]), ignored.headers(asked.ignored())
+        natives, headers = checked(asked), ignored.headers(asked.ignored())
         events = ResponseStream(asked.frame(), int(time.time()), asked.wants_logprobs)
+        said = _events(backend, natives, events, asked.names())
         if asked.stream:
-            return event_stream(backend, natives, events, headers, events.failed)
-        await streaming.until_disconnected(request, _exhaust(_events(backend, natives, events)))
-        return answer(events.response, headers)
+            return event_stream(said, headers, events.failed)
+        await streaming.until_disconnected(request, _exhaust(said))
+        return doors.plain(events.response, headers)
 
     @router.api_route("/responses/{response_id}", methods=["GET", "DELETE"], include_in_schema=False)
     @router.post("/responses/{response_id}/cancel", include_in_schema=False)
@@ -92,14 +117,21 @@ def routes(backend: Backend) -> APIRouter:
     return router
 
 
-def checked(natives: Sequence[ChatRequest]) -> Sequence[ChatRequest]:
-    """The requests, which are alike in what could be wrong with them. Raises InvalidRequest before any is sent."""
-    chat_checks.check(natives[0])
+def checked(asked: Asked) -> Sequence[ChatRequest]:
+    """The native requests, which are alike in what could be wrong. Raises InvalidRequest before any is sent."""
+    natives = asked.natives()
+    with _worded(asked.names()):
+        chat_checks.check(natives[0])
     return natives
 
 
-def answer(body: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), media_type=doors.JSON, headers=dict(headers or {}))
+@contextlib.contextmanager
+def _worded(names: Names) -> Iterator[None]:
+    """What is refused inside is told in the names of the request."""
+    try:
+        yield
+    except errors.InvalidRequest as failure:
+        raise wording.worded(failure, names) from failure
 
 
 def last_event(failure: errors.ModelEngineError) -> bytes:
@@ -108,24 +140,22 @@ def last_event(failure: errors.ModelEngineError) -> bytes:
 
 
 def event_stream(
-    backend: Backend,
-    natives: Sequence[ChatRequest],
-    events: Events,
-    headers: Mapping[str, str],
-    last_word: streaming.LastWord = last_event,
+    lines: AsyncIterator[bytes], headers: Mapping[str, str], last_word: streaming.LastWord = last_event
 ) -> Response:
-    lines = _events(backend, natives, events)
     return streaming.LineStream(lines, media_type=EVENT_STREAM, last_word=last_word, headers=headers)
 
 
-async def _events(backend: Backend, natives: Sequence[ChatRequest], events: Events) -> AsyncIterator[bytes]:
-    async with choices.closing(choices.stream(backend, natives)) as answers:
-        async for choice, lines in answers:
-            batch = parts.of(lines)
-            if event := events.feed(choice, batch.parts):
-                yield event
-            if batch.failure is not None:
-                raise batch.failure
+async def _events(
+    backend: Backend, natives: Sequence[ChatRequest], events: Events, names: Names
+) -> AsyncIterator[bytes]:
+    with _worded(names):
+        async with choices.closing(choices.stream(backend, natives)) as answers:
+            async for choice, lines in answers:
+                batch = parts.of(lines)
+                if event := events.feed(choice, batch.parts):
+                    yield event
+                if batch.failure is not None:
+                    raise batch.failure
     if not events.is_complete:
         raise errors.StreamBroken("the engine's answer stopped before its final part")
     if event := events.end():

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MaxLen, MinLen
 
-from modelengine_api.openai.fields import Fields, plain, refused
+from modelengine_api.invalid import refused
+from modelengine_api.openai.fields import Fields, plain
 
 MAX_TOOLS = 256
 

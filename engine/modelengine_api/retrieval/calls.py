@@ -1,6 +1,6 @@
 """What foreign clients send to have vectors or ranks, as records; `routes.py` reads bodies into them.
 
-They take fields that nobody knows, as the servers they are made for do: those end up beside the fields, and `unknown`
+They take fields that nobody knows, as the servers they are made for do: those end up beside the fields, and `ignored`
 names them. So these records have no slots. Pure.
 """
 
@@ -14,10 +14,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BeforeValidator
 
-from modelengine import errors
 from modelengine.protocol import MAX_INPUTS, Input, Name
-
-OPEN: Mapping[str, Any] = {"extra": "allow", "strict": True}
+from modelengine_api.ignored import OPEN
+from modelengine_api.invalid import refused
 
 
 def _no_token_ids(given: Any) -> Any:
@@ -26,8 +25,11 @@ def _no_token_ids(given: Any) -> Any:
     if isinstance(first, list) and first:
         first = first[0]
     if isinstance(first, int) and not isinstance(first, bool):
-        rule = "token ids are not taken, since only the model's own tokenizer is right; send a text or a list of texts"
-        raise errors.InvalidRequest(f"input: {rule}", details=[{"type": "token_ids", "loc": "input", "msg": rule}])
+        rule = (
+            "token ids are not taken, since only the model's own tokenizer is right; send a text or a list of texts "
+            "(LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False)"
+        )
+        raise refused("input", rule)
     return given
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelengine import errors, wire
 from modelengine.protocol import EmbedOptions, EmbedRequest
+from modelengine_api.invalid import refused
 from modelengine_api.retrieval.calls import EmbedCall, EmbeddingsCall, OldEmbeddingsCall
 
 # A native error names its field at the front.
@@ -65,7 +66,7 @@ def reworded(failure: errors.InvalidRequest, given: str | Sequence[str], field: 
     kind, index, option = found.groups(default="")
     name = option if kind == "options." else field + ("" if isinstance(given, str) else index)
     rule = failure.message[found.end() + 2 :]
-    return errors.InvalidRequest(f"{name}: {rule}", details=[{"type": "value_error", "loc": name, "msg": rule}])
+    return refused(name, rule)
 
 
 def _request(model: str, given: str | Sequence[str], options: EmbedOptions) -> EmbedRequest:

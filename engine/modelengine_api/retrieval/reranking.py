@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelengine import errors
 from modelengine.protocol import RerankOptions, RerankRequest
+from modelengine_api.invalid import refused
 from modelengine_api.retrieval.calls import RerankCall
 
 
@@ -44,6 +44,5 @@ def _texts(call: RerankCall) -> tuple[str, ...]:
 def _text(document: Mapping[str, Any], index: int) -> str:
     text = document.get("text")
     if not isinstance(text, str) or not text:
-        loc, rule = f"documents[{index}].text", "is required, a string of at least 1 character"
-        raise errors.InvalidRequest(f"{loc}: {rule}", details=[{"type": "value_error", "loc": loc, "msg": rule}])
+        raise refused(f"documents[{index}].text", "is required, a string of at least 1 character")
     return text

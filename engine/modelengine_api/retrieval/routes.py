@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import EmbedRequest, RerankRequest
+from modelengine.protocol import EmbedRequest
 from modelengine_api import bodies, doors, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import names, wording
@@ -35,10 +34,12 @@ def routes(backend: Backend) -> APIRouter:
         answer = await _embedded(request, backend, embeddings.from_openai(call), call.input, "input")
         return _json(embeddings.to_openai(call, answer), call, answer)
 
+    # The second is where version 2 of Cohere's client asks; it reads the same answer.
     @router.post("/v1/rerank", openapi_extra=operations.RERANK)
+    @router.post("/v2/rerank", openapi_extra=operations.RERANK)
     async def rerank(request: Request) -> Response:
         call = await _rerank.read(request)
-        answer = await streaming.until_disconnected(request, _reranked(backend, reranking.request(call)))
+        answer = await streaming.until_disconnected(request, backend.rerank(reranking.request(call)))
         return _json(reranking.answer(call, answer, f"rerank-{uuid4().hex}"), call, answer)
 
     @router.post("/api/embed", openapi_extra=operations.OLLAMA_EMBED)
@@ -85,21 +86,13 @@ async def _embedded(
     request: Request, backend: Backend, native: EmbedRequest, given: str | Sequence[str], field: str
 ) -> Mapping[str, Any]:
     try:
-        return await streaming.until_disconnected(request, _vectors(backend, native))
+        return await streaming.until_disconnected(request, backend.embed(native))
     except errors.InvalidRequest as failure:
         raise embeddings.reworded(failure, given, field) from failure
-
-
-async def _vectors(backend: Backend, native: EmbedRequest) -> Mapping[str, Any]:
-    return await backend.embed(native)
-
-
-async def _reranked(backend: Backend, native: RerankRequest) -> Mapping[str, Any]:
-    return await backend.rerank(native)
 
 
 def _json(body: Mapping[str, Any], call: calls.Call, answer: Mapping[str, Any] | None) -> Response:
     headers = ignored.headers(calls.ignored(call))
     if answer is not None and answer.get("truncated"):
         headers[TRUNCATED_HEADER] = str(answer["truncated"])
-    return Response(orjson.dumps(body), media_type=doors.JSON, headers=headers)
+    return doors.plain(body, headers)

@@ -117,11 +117,12 @@ function remove(id) {
   const removed = chat.remove(id);
   if (id === chat.current().id) goTo("#/");
   else show();
-  toast(`Deleted: ${title(removed)}`, "Undo", () => chat.restore(removed));
+  if (removed) toast(`Deleted: ${title(removed)}`, "Undo", () => chat.restore(removed));
 }
 
 function save(id) {
-  const conversation = id === chat.current().id ? chat.current() : chat.find(id);
+  const conversation = chat.find(id);
+  if (!conversation) return;
   const url = URL.createObjectURL(new Blob([JSON.stringify(conversation, null, 2)], { type: "application/json" }));
   h("a", { href: url, download: `${title(conversation).replace(/[^\p{L}\p{N}]+/gu, "-")}.json` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -152,11 +153,15 @@ function goTo(hash) {
 
 function route() {
   const [view, id] = location.hash.split("/").slice(1);
-  if (view === "chat" && !chat.show(id)) return goTo("#/");
+  if (view === "chat" && !chat.show(id)) {
+    // In place of it, or whoever goes back from here would only come here again.
+    history.replaceState(null, "", "#/");
+    return route();
+  }
   const isModels = view === "models";
   $("chat-view").hidden = $("bar-chat").hidden = isModels;
   $("models-view").hidden = $("bar-models").hidden = !isModels;
-  $("to-models").toggleAttribute("aria-current", isModels);
+  $("to-models").ariaCurrent = isModels ? "page" : null;
   toggleModels();
   if (!view && chat.current().turns.length) chat.start();
   beside.leave();
@@ -174,6 +179,8 @@ function theme(isOther) {
 
 addEventListener("hashchange", route);
 addEventListener("pagehide", chat.leave);
+// Another tab has kept or deleted something.
+addEventListener("storage", show);
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "k") (event.preventDefault(), models.open(chat.current().model));
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) chat.stop();

@@ -10,7 +10,7 @@ export function chats(api, store, hears) {
   let current = conversations.fresh(newId(), null);
 
   const isAnswering = () => open.has(current.id);
-  const find = (id) => open.get(id) ?? store.read(id);
+  const find = (id) => (id === current.id ? current : (open.get(id) ?? store.read(id)));
   const keep = (one) => store.save(one) || hears.full();
 
   function put(one) {
@@ -48,6 +48,7 @@ export function chats(api, store, hears) {
   function finish(id, said) {
     const asked = open.get(id);
     open.delete(id);
+    stops.delete(id);
     // It was deleted meanwhile, or the page is going away.
     if (!asked) return;
     const ended = conversations.replaceLast(asked, said);
@@ -77,14 +78,19 @@ export function chats(api, store, hears) {
     stop: () => stops.get(current.id)?.abort(),
     /** Changes the name of a conversation, or the model, system prompt or options of the shown one. */
     change(fields, id = current.id) {
-      const changed = { ...(id === current.id ? current : find(id)), ...fields };
+      const found = find(id);
+      // Another tab has deleted it.
+      if (!found) return hears.changed();
+      const changed = { ...found, ...fields };
       put(changed);
       if (changed.turns.length) keep(changed);
-      hears.changed();
+      return hears.changed();
     },
-    /** Forgets it, and gives it back for a change of mind. */
+    /** Forgets it, and gives it back for a change of mind; null where another tab was first. */
     remove(id) {
-      const removed = conversations.settled(find(id));
+      const found = find(id);
+      if (!found) return null;
+      const removed = conversations.settled(found);
       if (open.delete(id)) stops.get(id).abort();
       store.remove(id);
       return removed;

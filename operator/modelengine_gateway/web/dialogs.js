@@ -1,6 +1,7 @@
 // The dialogs but the picker: instructions and options of a conversation, and the API key.
 
 import { $, on } from "./dom.js";
+import { write } from "./store.js";
 
 const NUMBERS = ["temperature", "top_p", "max_new_tokens", "seed"];
 const KEY = "modelengine/key";
@@ -23,22 +24,28 @@ export function tune(onChange) {
 
 /** `kept` and `passing` are Storages: the first outlives the tab. */
 export function apiKey(kept, passing) {
+  const note = $("key-note").textContent;
   let resolve = () => {};
-  const value = () => passing.getItem(KEY) ?? kept.getItem(KEY);
+  // What was given last: a browser may keep nothing, or have no room left.
+  let held;
+  const value = () => held ?? passing.getItem(KEY) ?? kept.getItem(KEY);
 
   on("key", "close", () => {
     const isGiven = $("key").returnValue === "use";
-    const key = $("key-field").value.trim();
-    if (isGiven) for (const storage of [kept, passing]) storage.removeItem(KEY);
-    if (isGiven && key) ($("key-keep").checked ? kept : passing).setItem(KEY, key);
-    resolve(isGiven && key !== "");
+    if (isGiven) {
+      held = $("key-field").value.trim();
+      for (const storage of [kept, passing]) storage.removeItem(KEY);
+      const storage = $("key-keep").checked ? kept : passing;
+      if (held) write(storage, KEY, held);
+    }
+    resolve(isGiven && held !== "");
   });
 
   return {
     value,
     /** Asks a person for a key; resolves to whether one was given. */
     ask(why) {
-      if (why) $("key-note").textContent = why;
+      $("key-note").textContent = why ?? note;
       $("key-field").value = value() ?? "";
       $("key-keep").checked = kept.getItem(KEY) !== null;
       $("key").returnValue = "";

@@ -46,7 +46,10 @@ export function side(does) {
 
   on("open-side", "click", () => toggle(true));
   for (const id of ["close-side", "scrim"]) on(id, "click", () => toggle(false));
-  on("side", "keydown", (event) => event.key === "Escape" && toggle(false));
+  on("side", "keydown", (event) => {
+    // Where it is no drawer, the key is left to stop the answer.
+    if (event.key === "Escape" && !$("scrim").hidden) (event.stopPropagation(), toggle(false));
+  });
   NARROW.addEventListener("change", () => toggle(false));
   toggle(false);
 

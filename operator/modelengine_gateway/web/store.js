@@ -3,6 +3,16 @@
 const PREFIX = "modelengine/";
 const CONVERSATION = `${PREFIX}conversation/`;
 
+/** False where the browser has no room left; what it kept before stays. */
+export function write(storage, key, value) {
+  try {
+    storage.setItem(key, value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export function keepIn(storage) {
   function read(key) {
     try {
@@ -13,19 +23,10 @@ export function keepIn(storage) {
     }
   }
 
-  function write(key, value) {
-    try {
-      storage.setItem(key, value);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   return {
     read: (id) => read(CONVERSATION + id),
-    /** False where the browser has no room left; what it kept before stays. */
-    save: (conversation) => write(CONVERSATION + conversation.id, JSON.stringify(conversation)),
+    /** As `write`. */
+    save: (conversation) => write(storage, CONVERSATION + conversation.id, JSON.stringify(conversation)),
     remove: (id) => storage.removeItem(CONVERSATION + id),
     /** Every conversation that can be read, the one that changed last first. */
     all() {
@@ -33,7 +34,7 @@ export function keepIn(storage) {
       return found.filter(Boolean).sort((a, b) => b.updated - a.updated);
     },
     choice: (name) => storage.getItem(PREFIX + name),
-    choose: (name, value) => write(PREFIX + name, value),
+    choose: (name, value) => write(storage, PREFIX + name, value),
   };
 }
 

@@ -1,4 +1,4 @@
-// Loaded before the first paint, so that a chosen theme never flashes the other one. `theme_button.js` writes the choice.
+// Loaded before the first paint, so that a chosen theme never flashes the other one. `app.js` writes the choice.
 try {
   const chosen = localStorage.getItem("modelengine/theme");
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
