@@ -50,5 +50,5 @@ def open_front_door(stack: ExitStack, fakes: Sequence[FakeEngine], asleep: Seque
         return ConfigMaps(Told(entries), "default", upstream.is_ready)
 
     with mock.patch.object(app, "_directory", directory):
-        door = app.create(Settings())
+        door = app.create(Settings(queue_s=0))
     return f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"

@@ -82,7 +82,7 @@ def serve(stack: ExitStack, join: Callable[[str, FakeEngine], ServerInfo]) -> Se
     """A front door that lists these fake engines; gives its `host:port`."""
 
     def serve(*fakes: FakeEngine) -> str:
-        door = app.create(Settings(lease_s=LONG_LEASE_S))
+        door = app.create(Settings(lease_s=LONG_LEASE_S, queue_s=0))
         front_door = f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"
         for fake in fakes:
             join(front_door, fake)
