@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import socket
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -214,15 +216,25 @@ def test_retries_that_led_to_an_answer_are_no_retries_any_more(
     open_front_door: OpenFrontDoor, start_engine: StartEngine
 ) -> None:
     door = open_front_door(lease_s=LONG_LEASE_S)
-    full, free = FakeEngine(refusal=errors.Busy("full")), FakeEngine(words=["x"] * 30, pause_s=0.1)
+    full, free = FakeEngine(refusal=errors.Busy("full")), FakeEngine(words=["x"] * 200, pause_s=0.1)
     for fake in (full, free):
         list_at(start_engine(fake), door)
-    with ThreadPoolExecutor(8) as pool:
-        replies = []
-        for i in range(1, 7):
-            replies.append(pool.submit(ask, door, INFERENCE, chat(f"{i}")))
-            assert until(lambda count=i: len(free.requests) == count, 5.0)  # type: ignore[misc]
-        assert [reply.result().status for reply in replies] == [200] * 6
+    with ExitStack() as open_streams:
+        for number in range(10):
+            status, first = begun(open_streams, door, chat(f"{number}"))
+            assert (status, first["msg"]["content"]) == (200, "x")
+    assert len(full.requests) > 3
+
+
+def begun(stack: ExitStack, door: str, body: dict[str, Any]) -> tuple[int, Any]:
+    """Status and first part of a stream that stays open until the stack ends."""
+    host, port = door.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    stack.callback(connection.close)
+    connection.request("POST", INFERENCE, json.dumps(body), {"content-type": "application/json"})
+    response = connection.getresponse()
+    stack.callback(response.close)
+    return response.status, json.loads(response.readline())
 
 
 def test_a_whole_answer_may_take_as_long_as_an_answer_may(
