@@ -124,17 +124,13 @@ def test_thirty_conversations_find_twice_as_much_in_the_cache_as_where_turns_go_
 
 
 def replay(teller: str, door: Callable[[], str]) -> None:
-    """Thirty conversations of three turns each, three at a time; each turn goes to the address that `door` gives."""
-
-    def converse(number: int) -> None:
+    """Thirty conversations of four turns each, one after the other, so that chance has no part in whose turn is next;
+    each turn goes to the address that `door` gives."""
+    for number in range(30):
         said = [f"{number}: {teller} says that " + "the river is long and the night is cold. " * 4]
-        for turn in range(3):
+        for turn in range(4):
             said.append(chat(door(), *said, max_new_tokens=16, temperature=0))
             said.append(f"And then, {turn}? " + "Tell me what the old man saw there by the sea. " * 3)
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(converse, number) for number in range(30)]:
-            done.result()
 
 
 def hit_rate(addresses: Sequence[str], act: Callable[[], None]) -> float:
