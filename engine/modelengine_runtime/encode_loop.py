@@ -7,8 +7,6 @@ answer waits for a step.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Protocol
 from modelengine import errors
 from modelengine_runtime.batches import Batches, Job, Outcome, Place, Result, Row
 from modelengine_runtime.loop import Counters
+from modelengine_runtime.step_thread import StepThread
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +41,17 @@ class Load:
     tokens: int
 
 
-class EncodeLoop:
+class EncodeLoop(StepThread):
     def __init__(self, runner: Runner, max_step_tokens: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        super().__init__("encode-loop")
         self.counters = Counters()
         self._batches = Batches()
         self._runner = runner
         self._max_step_tokens = max_step_tokens
         self._step_tokens = min(FIRST_STEP_TOKENS, max_step_tokens)
         self._clock = clock
-        self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._rows = 0
         self._tokens = 0
-        self._stopping = False
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="encode-loop", daemon=True)
 
     @property
     def running(self) -> int:
@@ -70,39 +66,15 @@ class EncodeLoop:
         """Thread-safe, if not of one moment."""
         return Load(self.running, self.waiting, self._rows, self._tokens)
 
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        self._thread.start()
-
     def submit(self, job: Job) -> None:
         """Hands the request over; a dead thread reaches it as an outcome. Thread-safe."""
-        self._mail.put(lambda: self._batches.add(job))
-        if self._ended:
-            self._turn_away()
+        self._hand_over(lambda: self._batches.add(job))
 
     def abort(self, job: Job) -> None:
         """Gives the request up. Harmless for one that has ended. Thread-safe."""
         self._mail.put(lambda: self._abort(job))
 
-    def stop(self) -> None:
-        """Ends the thread; what is still to do fails with Unavailable. Returns when the thread has ended."""
-        self._mail.put(self._stop)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping:
-                self.turn(wait=True)
-        finally:
-            # Also when a mistake of ours ends the thread: nobody may be left waiting.
-            self._ended = True
-            self._turn_away()
-
     def turn(self, wait: bool) -> None:
-        """One step, where there is one, and the mail; `wait`: for a letter, where there is nothing to do."""
         places = self._batches.plan(self._step_tokens)
         if places:
             self._step(places)
@@ -161,16 +133,6 @@ class EncodeLoop:
             self.counters.aborted += 1
             self._batches.remove(job)
 
-    def _read_mail(self, wait: bool) -> None:
-        if wait:
-            self._mail.get()()
-        while not self._mail.empty():
-            self._mail.get()()
-
-    def _turn_away(self) -> None:
-        self._read_mail(wait=False)
+    def _give_up_all(self) -> None:
         for job in tuple(self._batches.jobs):
             self._end(job, errors.Unavailable("the engine is stopping"))
-
-    def _stop(self) -> None:
-        self._stopping = True

@@ -7,8 +7,6 @@ sequence's `deliver` carries its events back.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from modelengine_runtime.pace import Pace
 from modelengine_runtime.scheduler import Chunk, Load, Scheduler
 from modelengine_runtime.sequence import ChatSequence, Failure, Status
 from modelengine_runtime.speculation import verified
+from modelengine_runtime.step_thread import StepThread
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +57,15 @@ class Work:
     generated: int = 0
 
 
-class StepLoop:
+class StepLoop(StepThread):
     def __init__(self, scheduler: Scheduler, runner: Runner, clock: Callable[[], float] = time.perf_counter) -> None:
+        super().__init__("step-loop")
         self.counters = Counters()
         self.work = Work()
         self._scheduler = scheduler
         self._runner = runner
         self._pace = Pace(scheduler.limits.step_tokens)
         self._clock = clock
-        self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._stopping = False
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
 
     @property
     def running(self) -> int:
@@ -84,18 +80,9 @@ class StepLoop:
         """How full the engine is. Thread-safe, if not of one moment."""
         return replace(self._scheduler.load, waiting=self.waiting)
 
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        self._thread.start()
-
     def submit(self, sequence: ChatSequence) -> None:
         """Hands the sequence over; a full queue or a dead thread reaches it as a Failure. Thread-safe."""
-        self._mail.put(lambda: self._add(sequence))
-        if self._ended:
-            self._turn_away()
+        self._hand_over(lambda: self._add(sequence))
 
     def abort(self, sequence: ChatSequence) -> None:
         """Stops the sequence and frees its place, in the next step. Harmless for one that has ended. Thread-safe."""
@@ -105,26 +92,7 @@ class StepLoop:
         """As `abort`, for one that has said all that is wanted of it, and counts as finished."""
         self._mail.put(lambda: self._finish(sequence))
 
-    def stop(self) -> None:
-        """Ends the thread; what still runs fails with Unavailable. Returns when the thread has ended."""
-        self._mail.put(self._stop)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping:
-                self.turn(wait=True)
-        finally:
-            # Also when a mistake of ours ends the thread: nobody may be left waiting. Said before the mail is read for
-            # the last time, so that what comes later is turned away by whoever sends it.
-            self._ended = True
-            self._turn_away()
-
     def turn(self, wait: bool) -> None:
-        """One step, where there is one, and the mail; `wait`: for a letter, where there is nothing to run.
-
-        What the thread does again and again; a test may do it in its place.
-        """
         chunks = self._plan()
         if chunks:
             self._deliver(chunks, self._compute(chunks))
@@ -136,16 +104,9 @@ class StepLoop:
             self._runner.release(sequence)
         return chunks
 
-    def _turn_away(self) -> None:
-        self._read_mail(wait=False)
+    def _give_up_all(self) -> None:
         for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
             self._fail(sequence, errors.Unavailable("the engine is stopping"))
-
-    def _read_mail(self, wait: bool) -> None:
-        if wait:
-            self._mail.get()()
-        while not self._mail.empty():
-            self._mail.get()()
 
     def _compute(self, chunks: Sequence[Chunk]) -> list[Sequence[int] | Exception]:
         """The runner's tokens. When a step fails, each chunk runs alone, so that the error reaches only its request."""
@@ -233,6 +194,3 @@ class StepLoop:
             sequence.move(Status.FINISHED)
             self.counters.finished += 1
             self._forget(sequence)
-
-    def _stop(self) -> None:
-        self._stopping = True
