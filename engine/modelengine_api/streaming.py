@@ -7,6 +7,7 @@ rendered, so sending one costs an ASGI message and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from modelengine_api import calls, observing
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # A client that takes no byte for so long is gone, whatever its kernel says; its slot goes to another.
@@ -160,6 +162,17 @@ class LineStream(Response):
             {"type": "http.response.body", "body": body, "more_body": not is_last}
         )
         self._sending_since = None
+
+
+@contextlib.asynccontextmanager
+async def closing(answer: AsyncIterator[Item]) -> AsyncIterator[AsyncIterator[Item]]:
+    """Closes the answer at the end of the block, which gives up its request where it is not through."""
+    try:
+        yield answer
+    finally:
+        close = getattr(answer, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def until_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
 from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
-from modelengine_api import calls, doors
+from modelengine_api import calls, doors, streaming
 from modelengine_api.backend import Backend, ModelCard
 from modelengine_gateway.keyfile import KeyFile
 from modelengine_gateway.keys import Key, Opens
@@ -193,7 +193,7 @@ class Guarded:
         with self._asking(request.model) as charge:
             before = last = b""
             try:
-                async with aclosing(self._inner.stream(request)) as lines:  # type: ignore[type-var]
+                async with streaming.closing(self._inner.stream(request)) as lines:
                     async for part in lines:
                         before, last = last, part
                         yield part

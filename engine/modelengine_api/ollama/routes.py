@@ -108,7 +108,7 @@ async def _answer(
 async def _translated(backend: Backend, native: ChatRequest, answer: Answer, call: calls.Call) -> AsyncGenerator[bytes]:
     """The lines of the answer. Raises what ended it early, after all that came before."""
     with _worded(call):
-        async with contextlib.aclosing(backend.stream(native)) as stream:  # type: ignore[type-var]  # is a generator
+        async with streaming.closing(backend.stream(native)) as stream:
             async for data in stream:
                 lines: list[bytes] = []
                 try:

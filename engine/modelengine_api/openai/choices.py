@@ -4,17 +4,15 @@ leaves, or one of them fails, the others are given up too."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from modelengine.protocol import ChatRequest
+from modelengine_api import streaming
 from modelengine_api.backend import Backend
 
 # How much of each answer may wait for a reader who is slower than the engine.
 AHEAD = 16
-
-Item = TypeVar("Item")
 
 
 async def whole(backend: Backend, requests: Sequence[ChatRequest]) -> Sequence[Mapping[str, Any]]:
@@ -31,7 +29,7 @@ async def whole(backend: Backend, requests: Sequence[ChatRequest]) -> Sequence[M
 async def stream(backend: Backend, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, bytes]]:
     """The lines of all answers as they come, each with the number of its request."""
     if len(requests) == 1:
-        async with closing(backend.stream(requests[0])) as answer:
+        async with streaming.closing(backend.stream(requests[0])) as answer:
             async for lines in answer:
                 yield 0, lines
         return
@@ -57,23 +55,12 @@ _Mail = tuple[int, bytes | Exception | None]
 
 async def _post(backend: Backend, request: ChatRequest, number: int, mailbox: asyncio.Queue[_Mail]) -> None:
     try:
-        async with closing(backend.stream(request)) as answer:
+        async with streaming.closing(backend.stream(request)) as answer:
             async for lines in answer:
                 await mailbox.put((number, lines))
         await mailbox.put((number, None))
     except Exception as failure:
         await mailbox.put((number, failure))
-
-
-@contextlib.asynccontextmanager
-async def closing(answer: AsyncIterator[Item]) -> AsyncIterator[AsyncIterator[Item]]:
-    """Closes the answer at the end of the block, which gives up its request where it is not through."""
-    try:
-        yield answer
-    finally:
-        close = getattr(answer, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _give_up(tasks: Sequence[asyncio.Task[Any]]) -> None:

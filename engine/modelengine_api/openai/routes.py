@@ -149,7 +149,7 @@ async def _events(
     backend: Backend, natives: Sequence[ChatRequest], events: Events, names: Names
 ) -> AsyncIterator[bytes]:
     with _worded(names):
-        async with choices.closing(choices.stream(backend, natives)) as answers:
+        async with streaming.closing(choices.stream(backend, natives)) as answers:
             async for choice, lines in answers:
                 batch = parts.of(lines)
                 if event := events.feed(choice, batch.parts):
@@ -163,6 +163,6 @@ async def _events(
 
 
 async def _exhaust(pieces: AsyncIterator[bytes]) -> None:
-    async with choices.closing(pieces) as all_of_them:
+    async with streaming.closing(pieces) as all_of_them:
         async for _ in all_of_them:
             pass
