@@ -1,6 +1,6 @@
 """The kernels for a GPU, and a whole model over them: right, and each row the same bits whatever is beside it.
 
-Where there is a GPU they run on it; elsewhere Triton's interpreter runs them (conftest.py) over numpy, which says
+Where there is a GPU they run on it; elsewhere Triton's interpreter runs them (tests/conftest.py) over numpy, which says
 whether they are right, but little of their order of arithmetic.
 """
 

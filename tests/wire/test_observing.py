@@ -30,6 +30,7 @@ from modelengine_runtime.lifecycle import Lifecycle
 from modelengine_runtime.scheduler import Limits
 from processes import free_port
 from processes import front_door as front_door_process
+from scripted import dying
 from servers import running
 
 INFERENCE = "/engine/inference"
@@ -77,7 +78,7 @@ class Overheard:
 
 @pytest.fixture
 def door() -> FrontDoor:
-    return app.create(Settings(metrics_port=MetricsPort(0)))
+    return app.create(Settings(metrics_port=MetricsPort(0), queue_s=0))
 
 
 @pytest.fixture
@@ -186,11 +187,9 @@ def test_open_streams_are_shown_and_a_client_that_leaves_is_counted_as_such(
     assert value(found, "modelengine_front_door_streams_open") == 0
 
 
-def test_a_replica_that_is_gone_is_a_retry_and_an_ejection(
-    door: FrontDoor, address: str, start_engine: StartEngine, stack: ExitStack
-) -> None:
-    with ExitStack() as short, NameServerClient(address) as names:
-        names.register(ServerInfo("demo", "127.0.0.1", short.enter_context(running(FakeEngine().app(), grace_s=0))))
+def test_a_replica_that_is_gone_is_a_retry_and_an_ejection(door: FrontDoor, address: str, stack: ExitStack) -> None:
+    with NameServerClient(address) as names:
+        names.register(stack.enter_context(dying()))
     assert ask(address, INFERENCE, chat()).status == 503
     assert until(lambda: value(scraped(door.exposition.port), "modelengine_front_door_ejections_total") == 1, 5)
     assert (

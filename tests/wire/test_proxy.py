@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -15,6 +12,7 @@ from callers import OpenFrontDoor, StartEngine, ask, engine_process, through, un
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_gateway import proxy
+from scripted import scripted
 
 INFERENCE = "/engine/inference"
 
@@ -201,33 +199,6 @@ def test_a_client_that_leaves_aborts_the_request_on_the_engine_within_a_second(
         stream.close()
         assert until(lambda: fake.open_streams == 0, 1.0)
     assert fake.aborted == 1
-
-
-@contextmanager
-def scripted(answer: bytes) -> Iterator[ServerInfo]:
-    """A server that is ready, and answers any chat with exactly these bytes before it hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    sock, _ = listener.accept()
-                except OSError:
-                    return
-                with sock:
-                    is_probe = sock.recv(65536).startswith(b"GET /ready")
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if is_probe else answer)
-                    sock.shutdown(socket.SHUT_WR)
-                    while sock.recv(65536):
-                        pass
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield ServerInfo("demo", *listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -27,6 +27,7 @@ from modelengine_gateway.loads import Loads
 from modelengine_gateway.outliers import FAILURES_IN_A_ROW, Outliers
 from modelengine_gateway.proxy import ABOUT_ITSELF
 from modelengine_gateway.upstream import Upstream
+from scripted import IS_PROBE, READY, listening
 
 INFERENCE = "/engine/inference"
 LONG_LEASE_S = 600.0
@@ -261,15 +262,15 @@ def test_neither_a_line_nor_a_whole_answer_without_an_end_is_kept(
     door = open_front_door(lease_s=LONG_LEASE_S)
 
     def endless(sock: socket.socket) -> None:
-        with sock, suppress(OSError):
+        with suppress(OSError):
             if not sock.recv(65536).startswith(b"POST"):
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                sock.sendall(READY)
                 return
             sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             while True:
                 sock.sendall(b"400\r\n%s\r\n" % (b"x" * 1024))
 
-    with _listening(endless) as info:
+    with listening(endless) as info:
         list_at(info, door)
         reply = ask(door, INFERENCE, chat(stream=False))
         assert (reply.status, reply.msg) == (502, "the engine's answer is over 100000 bytes")
@@ -330,7 +331,7 @@ def _stalling() -> Iterator[ServerInfo]:
                 except OSError:
                     return
                 is_chat = taken[-1].recv(65536).startswith(b"POST")
-                ready = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                ready = READY
                 taken[-1].sendall(begun if is_chat else ready)
 
         thread = threading.Thread(target=serve)
@@ -377,17 +378,16 @@ def _counting() -> Iterator[tuple[ServerInfo, list[int]]]:
     def converse(sock: socket.socket) -> None:
         number = len(served)
         served.append(0)
-        with sock:
-            while data := sock.recv(65536):
-                if data.startswith(b"GET"):
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                    return
-                if served[number] == 3:
-                    return
-                served[number] += 1
-                sock.sendall(answer)
+        while data := sock.recv(65536):
+            if data.startswith(b"GET"):
+                sock.sendall(READY)
+                return
+            if served[number] == 3:
+                return
+            served[number] += 1
+            sock.sendall(answer)
 
-    with _listening(converse) as info:
+    with listening(converse) as info:
         yield info, served
 
 
@@ -410,33 +410,11 @@ def _breaking() -> Iterator[tuple[ServerInfo, list[bytes]]]:
     taken: list[bytes] = []
 
     def converse(sock: socket.socket) -> None:
-        with sock:
-            data = sock.recv(65536)
-            if data.startswith(b"GET /ready"):
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            elif data.startswith(b"POST"):
-                taken.append(data)
+        data = sock.recv(65536)
+        if data.startswith(IS_PROBE):
+            sock.sendall(READY)
+        elif data.startswith(b"POST"):
+            taken.append(data)
 
-    with _listening(converse) as info:
+    with listening(converse) as info:
         yield info, taken
-
-
-@contextmanager
-def _listening(converse: Callable[[socket.socket], None]) -> Iterator[ServerInfo]:
-    """Talks so on each connection that comes."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as pool:
-
-        def serve() -> None:
-            while True:
-                try:
-                    pool.submit(converse, listener.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield ServerInfo("demo", *listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
