@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 from modelengine.protocol import MAX_INPUTS, Input, Name
 from modelengine_api.ignored import OPEN
 from modelengine_api.invalid import refused
+from modelengine_api.ollama.calls import KeepAlive
 
 
 def _no_token_ids(given: Any) -> Any:
@@ -66,7 +67,7 @@ class EmbedCall:
     truncate: bool = True
     dimensions: Dimensions | None = None
     options: dict[str, Any] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
 
@@ -78,7 +79,7 @@ class OldEmbeddingsCall:
     model: Name
     prompt: str = ""
     options: dict[str, Any] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
 
