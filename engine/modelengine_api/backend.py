@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelengine.protocol import ChatRequest, EmbedRequest, RerankRequest
+from modelengine.protocol import ChatRequest, EmbedRequest, EngineLoad, RerankRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A name that is served, by `replicas` that are ready; where there are none, `why_not` says what callers hear."""
+    """A name that is served, by `replicas` that are ready; where there are none, `why_not` says what callers hear.
+    `load` is what those that report theirs have to do together, where anybody follows that."""
 
     name: str
     protocol: str
     replicas: int
     why_not: str | None = None
+    load: EngineLoad | None = None
 
 
 class Backend(Protocol):

@@ -79,7 +79,7 @@ def create(settings: Settings) -> FrontDoor:
         telemetry=surface.NO_TELEMETRY,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
-    relay = Relay(directory, dispatch, _deadlines(settings))
+    relay = Relay(directory, dispatch, loads, _deadlines(settings))
     surface.mount(app, relay if key_file is None else access.Guarded(relay))
     if key_file is not None:
         app.add_middleware(access.Door, file=key_file)

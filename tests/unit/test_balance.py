@@ -95,3 +95,14 @@ def test_who_reports_nothing_or_no_longer_has_the_load_that_is_known_here() -> N
     with loads.lease(ONE):
         assert loads.of(ONE) == 1
     assert (loads.of(ONE), loads.last_report(ONE)) == (0, None)
+
+
+def test_what_replicas_report_is_added_up_without_those_that_report_nothing() -> None:
+    loads = Loads()
+    assert loads.together([ONE, TWO]) is None
+    loads.reported(ONE, EngineLoad(running=3, waiting=2, cache_usage=0.5))
+    loads.reported(TWO, EngineLoad(running=1, waiting=0, cache_usage=0.2))
+    with loads.lease(ONE):
+        assert loads.together([ONE, TWO, THREE]) == EngineLoad(running=4, waiting=2, cache_usage=0.35)
+    loads.silent(TWO)
+    assert loads.together([ONE, TWO, THREE]) == EngineLoad(running=3, waiting=2, cache_usage=0.5)
