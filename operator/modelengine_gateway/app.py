@@ -56,7 +56,7 @@ def create(settings: Settings) -> FrontDoor:
     keeping: list[asyncio.Task[None]] = []
     exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     requests = Requests(exposition.registry)
-    measured = metrics.FrontDoorMetrics(directory, requests)
+    measured = metrics.FrontDoorMetrics(directory, requests, loads, reports)
     exposition.registry.register(measured)
     exposition.looks.append(measured.look)
 
