@@ -42,6 +42,7 @@ SCOPES_OF = {
     }.items()
 }
 HTTP_PORT = 80
+HTTPS_PORT = 443
 NO_KEY = "an API key is needed: authorization: Bearer KEY"
 
 
@@ -167,16 +168,23 @@ def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
 
 
 def asked_at(scope: Scope) -> tuple[str, int]:
-    """Where the client reaches this server, by its own words, the Host header."""
-    given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    """Where the client reaches this server, by its own words, the Host header; where that has no port, by how it came
+    to whoever ends TLS before us. Only the client itself is told, so neither needs to be believed."""
+    default = HTTPS_PORT if _first(scope, b"x-forwarded-proto").lower() == "https" else HTTP_PORT
     try:
-        parts = urlsplit(f"//{given}")
+        parts = urlsplit(f"//{_first(scope, b'host')}")
         if parts.hostname:
-            return parts.hostname, parts.port or HTTP_PORT
+            return parts.hostname, parts.port or default
     except ValueError:
         pass
     host, port = scope.get("server") or ("127.0.0.1", HTTP_PORT)
     return host, port or HTTP_PORT
+
+
+def _first(scope: Scope, wanted: bytes) -> str:
+    """The header's value, empty where there is none; of several with commas between, the client's, which is first."""
+    given = next((value for name, value in scope["headers"] if name == wanted), b"")
+    return given.decode("latin-1").partition(",")[0].strip()
 
 
 class Guarded:

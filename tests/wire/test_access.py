@@ -424,10 +424,21 @@ def test_many_callers_at_once_are_each_seen_as_who_they_are(door: str, serve: Ca
 
 
 def test_where_the_front_door_is_is_what_the_client_calls_it() -> None:
-    def at(host: str) -> tuple[str, int]:
-        return access.asked_at({"type": "http", "headers": [(b"host", host.encode())], "server": ("10.0.0.1", 9527)})
+    def at(host: str, **headers: str) -> tuple[str, int]:
+        sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in {"host": host, **headers}.items()]
+        return access.asked_at({"type": "http", "headers": sent, "server": ("10.0.0.1", 9527)})
 
     assert at("door.example:80") == ("door.example", 80)
-    assert at("door.example") == ("door.example", 80)
+    assert at("door.example") == at("door.example", x_forwarded_proto="http") == ("door.example", 80)
     assert at("[::1]:9527") == ("::1", 9527)
     assert at("") == at("[") == at("a:99999") == ("10.0.0.1", 9527)
+    assert at("door.example", x_forwarded_proto="https") == ("door.example", 443)
+    assert at("door.example", x_forwarded_proto="HTTPS, http") == ("door.example", 443)
+    assert at("door.example:8443", x_forwarded_proto="https") == ("door.example", 8443)
+
+
+def test_who_comes_through_tls_is_told_the_port_of_tls(door: str, serve: Callable[..., ServerInfo]) -> None:
+    serve(FakeEngine())
+    headers = {**bearer(ONE), "host": "localhost", "x-forwarded-proto": "https"}
+    reply = ask(door, "/nameserver/get_services", {"protocol": "chat", "name": "demo"}, headers=headers)
+    assert reply.msg["services"] == [{"name": "demo", "host": "localhost", "port": 443, "protocol": "chat"}]
