@@ -215,13 +215,15 @@ class ChatRequest:
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """How likely the model itself thought a token: the natural logarithm. `bytes` are the token's, which may be part of
-    a character; `top` are the likeliest tokens in its place, each as this without a `top`."""
+    a character; `top` are the likeliest tokens in its place, each as this without a `top`. `is_content` is false of a
+    token of a thought, a call or a mark around them, and is left out where it is true."""
 
     token: str
     token_id: int
     logprob: float
     bytes: tuple[int, ...] | None = None
     top: tuple[Mapping[str, Any], ...] = ()
+    is_content: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,26 @@ def test_likelihoods_come_with_the_text_of_their_tokens_even_where_there_is_none
     ]
 
 
+def test_how_likely_thoughts_and_marks_were_is_not_said_of_the_content() -> None:
+    of_thought = {**LIKELY, "is_content": False}
+    said = streamed(
+        line(reasoning_content="hm", logprobs=[of_thought]),
+        line("é", logprobs=[of_thought, LIKELY]),
+        line(logprobs=[of_thought]),
+        line(reason="stop", logprobs=[of_thought]),
+    )
+    found = [chunk.choices[0].logprobs for chunk in said]
+    assert [each and [token.to_dict() for token in each.content or []] for each in found] == [
+        None,
+        None,
+        [LIKELIHOOD],
+        None,
+    ]
+    asked = completion([whole(logprobs=[of_thought, LIKELY])], wants_logprobs=True).choices[0].logprobs
+    assert asked is not None
+    assert [token.to_dict() for token in asked.content or []] == [LIKELIHOOD]
+
+
 def test_what_a_token_can_not_be_is_a_number_in_json_too() -> None:
     impossible = {"token": "x", "token_id": 1, "logprob": None, "bytes": None, "top": []}
     answer = completion([whole(logprobs=[impossible])], wants_logprobs=True)
