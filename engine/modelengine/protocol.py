@@ -198,7 +198,8 @@ class ChatRequest:
     """`tools` have the form `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`,
     where the parameters are a JSON schema. `tool_choice` says whether the model may call them: as it likes, which is
     the default, never, or it must, and then with arguments that the schema allows, and without a thought. Where
-    `parallel_tool_calls` is false, an answer ends with its first call."""
+    `parallel_tool_calls` is false, an answer ends with its first call. What was computed of one prompt is used for
+    another that begins alike only where both have the same `cache_salt`, or none."""
 
     model: Name
     messages: Annotated[tuple[Message, ...], MinLen(1), MaxLen(4096)]
@@ -208,6 +209,7 @@ class ChatRequest:
     options: ChatOptions = field(default_factory=ChatOptions)
     stream: bool = True
     resume: Resume | None = None
+    cache_salt: Name | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 

@@ -98,6 +98,7 @@ class Engine:
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
+            salt=request.cache_salt or "",
             guide=await self._guide(request),
             request_id=calls.request_id(),
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -201,7 +201,7 @@ class Guarded:
         with self._asking(request.model) as charge:
             before = last = b""
             try:
-                async with streaming.closing(self._inner.stream(request)) as lines:
+                async with streaming.closing(self._inner.stream(_salted(request))) as lines:
                     async for part in lines:
                         before, last = last, part
                         yield part
@@ -210,7 +210,7 @@ class Guarded:
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         with self._asking(request.model) as charge:
-            answer = await self._inner.whole(request)
+            answer = await self._inner.whole(_salted(request))
             charge(answer)
             return answer
 
@@ -269,6 +269,12 @@ class Guarded:
             yield
         except errors.NotFound:
             raise errors.unknown_name("model", model, [card.name for card in self.models()]) from None
+
+
+def _salted(request: ChatRequest) -> ChatRequest:
+    """The request as the caller's key keeps its cache apart from those of others."""
+    who = caller()
+    return request if who is None else replace(request, cache_salt=who.key.salt(request.cache_salt))
 
 
 def tokens(answer: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,7 @@ def test_each_turn_of_a_conversation_has_its_key_and_another_beginning_has_anoth
     other = request(("system", "Be brief."), ("user", "Hello there"))
     assert affinity.key(first) == affinity.key(second) != affinity.key(other)
     assert affinity.key(first) != affinity.key(request(("user", "Be brief.Hello")))
+    assert affinity.key(first) != affinity.key(replace(first, cache_salt="mine"))
 
 
 def test_front_doors_agree_whatever_the_order_in_which_they_know_the_replicas() -> None:

@@ -282,6 +282,30 @@ def test_a_client_shows_its_key_to_the_name_server_and_to_no_engine() -> None:
         modelengine.flows.key_headers("http://door:9527", "a\r\nhost: b")
 
 
+def test_engines_are_told_whose_prompts_must_not_meet(
+    open_front_door: OpenFrontDoor, file: Path, start_engine: StartEngine
+) -> None:
+    file.write_text(json.dumps({**KEYS, "sharer": {"key": "the-key-of-who-shares", "cache": "shared"}}))
+    fake = FakeEngine()
+    doors = [open_front_door(api_keys=str(file)) for _ in range(2)]
+    info = start_engine(fake)
+    for door in doors:
+        with NameServerClient(door, api_key=ADMIN) as names:
+            names.register(info)
+
+    def salt(door: str, key: str, path: str = CHAT, **fields: Any) -> str | None:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **fields}
+        assert ask(door, path, body, headers=bearer(key)).status == 200
+        return fake.requests[-1].cache_salt
+
+    mine = salt(doors[0], ONE)
+    assert mine == salt(doors[1], ONE, stream=False) == salt(doors[0], ONE, "/v1/chat/completions")
+    others = [salt(doors[0], ADMIN), salt(doors[0], ONE, cache_salt="x"), salt(doors[0], ADMIN, cache_salt=mine)]
+    assert len({mine, None, *others}) == 5
+    assert salt(doors[0], "the-key-of-who-shares") is None
+    assert salt(doors[0], "the-key-of-who-shares", "/v1/chat/completions", cache_salt="x") == "x"
+
+
 def test_only_a_key_for_it_registers_and_only_names_that_it_may(door: str, start_engine: StartEngine) -> None:
     demo, other = start_engine(FakeEngine()), start_engine(FakeEngine("other"))
     with NameServerClient(door, api_key=ONE) as names:

@@ -107,6 +107,7 @@ class ChatCompletionRequest(Formatted):
                 parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
                 options=self.options(i, max_tokens=tokens, top_logprobs=likelihoods, response_format=form, think=think),
                 stream=bool(self.stream),
+                cache_salt=self.cache_salt,
             )
             for i in range(self.choices)
         ]

@@ -56,6 +56,7 @@ class CompletionRequest(Formatted):
                     i, max_tokens=self.max_tokens, top_logprobs=self.logprobs, response_format=form, think=False
                 ),
                 stream=bool(self.stream),
+                cache_salt=self.cache_salt,
             )
             for prompt in prompts
             for i in range(self.choices)

@@ -54,6 +54,8 @@ class ResponseRequest(Fields):
     previous_response_id: str | None = None
     conversation: Any = None
     prompt: Any = None
+    # vLLM's.
+    cache_salt: Name | None = None
 
     @property
     def wants_logprobs(self) -> bool:
@@ -74,6 +76,7 @@ class ResponseRequest(Fields):
                 parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
                 options=self._options(),
                 stream=True,
+                cache_salt=self.cache_salt,
             )
         ]
 
