@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelengine.protocol import ChatRequest, EmbedRequest, EngineLoad, RerankRequest
+from modelengine.chats import ChatRequest
+from modelengine.protocol import EngineLoad
+from modelengine.vectors import EmbedRequest, RerankRequest
 
 
 @dataclass(frozen=True, slots=True)

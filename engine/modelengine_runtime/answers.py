@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from modelengine import wire
-from modelengine.protocol import FinishReason
+from modelengine.chats import FinishReason
 from modelengine_runtime.parsing import AnswerParser, Call, Content, Delta, Thought
 from modelengine_runtime.sampling import Likelihood
 from modelengine_runtime.sequence import End, Event, Part, Usage

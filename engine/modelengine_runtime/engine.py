@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
+from modelengine.chats import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
 from modelengine_api import calls, chat_checks
 from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar

@@ -19,7 +19,9 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
+from modelengine.chats import ChatRequest
+from modelengine.protocol import NameServerMethod, ServerInfo
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import calls, doors, streaming
 from modelengine_api.backend import Backend, ModelCard
 from modelengine_gateway.keyfile import KeyFile

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from modelengine.protocol import ChatRequest, ServerInfo
+from modelengine.chats import ChatRequest
+from modelengine.protocol import ServerInfo
 
 
 def key(request: ChatRequest) -> bytes:

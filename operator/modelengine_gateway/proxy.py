@@ -13,17 +13,9 @@ from typing import Any
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import (
-    CHAT,
-    EMBED,
-    METHOD_OF,
-    RERANK,
-    ChatRequest,
-    EmbedRequest,
-    EngineMethod,
-    RerankRequest,
-    to_json,
-)
+from modelengine.chats import ChatRequest
+from modelengine.protocol import CHAT, EMBED, METHOD_OF, RERANK, EngineMethod, to_json
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import calls
 from modelengine_api.backend import ModelCard
 from modelengine_gateway import affinity

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.cli.serving.utils import get_response_template
 from transformers.utils.chat_parsing import ResponseParser
 
-from modelengine.protocol import FinishReason
+from modelengine.chats import FinishReason
 from modelengine_runtime import loader, response_parser
 from modelengine_runtime.answers import Renderer, whole
 from modelengine_runtime.parsing import Call, Content, Delta, Thought

@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelengine.protocol import ChatRequest, EngineLoad, Message, ServerInfo
+from modelengine.chats import ChatRequest, Message
+from modelengine.protocol import EngineLoad, ServerInfo
 from modelengine_gateway import affinity, balance
 from modelengine_gateway.loads import Loads
 from routing_simulation import replicas

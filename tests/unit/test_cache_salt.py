@@ -9,7 +9,7 @@ import pytest
 
 from fakes import FakeRunner, fake_model
 from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message
+from modelengine.chats import ChatOptions, ChatRequest, Message
 from modelengine_api.bodies import Reader
 from modelengine_runtime.blocks import BLOCK_TOKENS
 from modelengine_runtime.engine import Engine

@@ -10,7 +10,8 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatChunk, ChatResponse, to_json
+from modelengine.chats import ChatChunk, ChatResponse
+from modelengine.protocol import to_json
 from modelengine_api.openai import chat_answer, parts
 from modelengine_api.openai.chat_answer import ChatStream
 from openai_types import chunks, typed

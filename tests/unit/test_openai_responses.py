@@ -10,7 +10,8 @@ import pytest
 from openai.types.responses import Response
 
 from modelengine import errors
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine.chats import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine.protocol import to_json
 from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.response import ResponseRequest

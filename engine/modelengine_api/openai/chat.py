@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name
+from modelengine.chats import AS_MUCH_AS_FITS, ChatRequest, Message
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
 from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain

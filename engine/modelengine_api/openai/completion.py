@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import ChatRequest, Message, Name
+from modelengine.chats import ChatRequest, Message
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit
 from modelengine_api.openai.formats import Formatted

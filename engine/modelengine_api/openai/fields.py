@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, Name, ResponseFormat, TokenId
+from modelengine.chats import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 
 # How many answers one request may ask for, and how many all its prompts together.

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name, ResponseFormat
+from modelengine.chats import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, ResponseFormat
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai import response_input
 from modelengine_api.openai.fields import Effort, Fields, plain

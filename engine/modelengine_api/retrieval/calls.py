@@ -14,7 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BeforeValidator
 
-from modelengine.protocol import MAX_INPUTS, Input, Name
+from modelengine.protocol import Name
+from modelengine.vectors import MAX_INPUTS, Input
 from modelengine_api.ignored import OPEN
 from modelengine_api.invalid import refused
 from modelengine_api.ollama.calls import KeepAlive

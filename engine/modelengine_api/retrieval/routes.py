@@ -10,7 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import EmbedRequest
+from modelengine.vectors import EmbedRequest
 from modelengine_api import bodies, doors, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import keep_alive, names, wording
