@@ -10,15 +10,16 @@ import copy
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelengine import errors, wire
 from modelengine.protocol import EMBED, EmbedRequest, RerankRequest
 from modelengine_runtime import rows
 from modelengine_runtime.batches import Job, Outcome, Result
-from modelengine_runtime.encode_loop import EncodeLoop
+from modelengine_runtime.encode_loop import EncodeLoop, Load
 from modelengine_runtime.encoder_model import LoadedEncoder
+from modelengine_runtime.places import Places
 from modelengine_runtime.rows import Taken
 
 # Of all requests that are in work or wait: what their tokens take in memory must have an end.
@@ -40,7 +41,7 @@ class EncodingEngine:
         self.limits = limits
         self.loop = EncodeLoop(model.runner, limits.step_tokens)
         self.loop.start()
-        self._open = 0
+        self._places = Places(limits.max_running + limits.max_waiting)
         self._open_tokens = 0
         # Tokenizing has a thread and a tokenizer of its own: the library's tokenizers are not safe to share.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -60,6 +61,12 @@ class EncodingEngine:
             "normalizes": self.model.normalizes,
             "prompt_names": sorted(self.model.prompts),
         }
+
+    @property
+    def load(self) -> Load:
+        """How full the engine is, with the requests that are being tokenized. Thread-safe, if not of one moment."""
+        load = self.loop.load
+        return replace(load, waiting=self._places.waiting(load.running))
 
     async def embed(self, request: EmbedRequest) -> dict[str, Any]:
         """An EmbedResponse as plain data. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
@@ -99,11 +106,7 @@ class EncodingEngine:
     async def _answer(self, tokenize: Callable[[], Taken]) -> tuple[Taken, Sequence[Result]]:
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
-        # Counted from here on, since tokenizing may take its time too.
-        if self._open >= self.limits.max_running + self.limits.max_waiting:
-            raise errors.Busy(f"the queue is full: {self._open} requests are in work or wait", retry_after_s=1.0)
-        self._open += 1
-        try:
+        with self._places.take():
             taken = await asyncio.get_running_loop().run_in_executor(self._encoder, tokenize)
             if self._open_tokens and self._open_tokens + taken.tokens > MAX_TOKENS:
                 raise errors.Busy(
@@ -116,8 +119,6 @@ class EncodingEngine:
                 return taken, await self._results(taken)
             finally:
                 self._open_tokens -= taken.tokens
-        finally:
-            self._open -= 1
 
     async def _results(self, taken: Taken) -> Sequence[Result]:
         event_loop = asyncio.get_running_loop()

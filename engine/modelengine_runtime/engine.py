@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,10 @@ from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.parsing import AnswerParser
+from modelengine_runtime.places import Place, Places
 from modelengine_runtime.sampling import Guide
-from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Usage
+from modelengine_runtime.scheduler import Limits, Load, Scheduler
+from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Part, Usage
 from modelengine_runtime.text import AnswerText
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Engine:
         self.loop = StepLoop(Scheduler(limits), model.runner)
         self.loop.start()
         self._ids = itertools.count()
+        self._places = Places(limits.max_running + limits.max_waiting)
         # Encoding has a thread and a tokenizer of its own: the library's tokenizers are not safe to share.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_tokenizer = copy.deepcopy(model.tokenizer)
@@ -74,11 +76,25 @@ class Engine:
         }
         return {"capabilities": [name for name, is_so in can.items() if is_so]}
 
+    @property
+    def load(self) -> Load:
+        """How full the engine is, with the requests that are still to be queued. Thread-safe, if not of one moment."""
+        load = self.loop.load
+        return replace(load, waiting=self._places.waiting(load.running))
+
     async def accept(self, request: ChatRequest) -> Accepted:
-        """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
+        """Checks, encodes and queues the request. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
         chat_checks.check(request)
+        place = self._places.take()
+        try:
+            return await self._prepared(request, place)
+        except BaseException:
+            place.give_back()
+            raise
+
+    async def _prepared(self, request: ChatRequest, place: Place) -> Accepted:
         event_loop = asyncio.get_running_loop()
         where = _reads_vocabulary(request)
         if where is not None and self.model.grammars is not None:
@@ -97,7 +113,7 @@ class Engine:
             sampling=sampling.resolve(request.options, self.model.generation_defaults, seed),
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
-            deliver=lambda event: _post(event_loop, mailbox, event),
+            deliver=lambda event: _post(event_loop, mailbox, place, event),
             guide=await self._guide(request),
             request_id=calls.request_id(),
         )
@@ -107,8 +123,9 @@ class Engine:
             end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-        events = self._events(sequence, mailbox, end)
-        return Accepted(len(tokens), seed, events, partial(self.loop.finish, sequence), lambda: sequence.usage, parser)
+        events = self._events(sequence, mailbox, place, end)
+        finish = partial(self._finish, sequence, place)
+        return Accepted(len(tokens), seed, events, finish, lambda: sequence.usage, parser)
 
     async def warm_up(self, name: str) -> None:
         """One short answer."""
@@ -156,9 +173,10 @@ class Engine:
         return grammars.of_calls(lark)
 
     async def _events(
-        self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], end: End | None
+        self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], place: Place, end: End | None
     ) -> AsyncGenerator[Event]:
         if end is not None:
+            place.give_back()
             yield end
             return
         self.loop.submit(sequence)
@@ -171,7 +189,12 @@ class Engine:
                 if isinstance(event, End):
                     return
         finally:
+            place.give_back()
             self.loop.abort(sequence)
+
+    def _finish(self, sequence: ChatSequence, place: Place) -> None:
+        place.give_back()
+        self.loop.finish(sequence)
 
 
 def _reads_vocabulary(request: ChatRequest) -> str | None:
@@ -193,7 +216,14 @@ def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser 
     return end
 
 
-def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], event: Event) -> None:
+def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], place: Place, event: Event) -> None:
     # Nobody listens any more once the server's event loop is gone.
     if not event_loop.is_closed():
-        event_loop.call_soon_threadsafe(mailbox.put_nowait, event)
+        event_loop.call_soon_threadsafe(_arrive, mailbox, place, event)
+
+
+def _arrive(mailbox: asyncio.Queue[Event], place: Place, event: Event) -> None:
+    if not isinstance(event, Part):
+        # However long somebody takes to read it, it is computed.
+        place.give_back()
+    mailbox.put_nowait(event)
