@@ -96,9 +96,7 @@ class Engine:
 
     async def _prepared(self, request: ChatRequest, place: Place) -> Accepted:
         event_loop = asyncio.get_running_loop()
-        where = _reads_vocabulary(request)
-        if where is not None and self.model.grammars is not None:
-            await self.model.grammars.prepare(where)
+        await self._read_vocabulary(request)
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
@@ -150,6 +148,16 @@ class Engine:
         begun = [] if prompt.must_follow(request) else tokens
         return tokens, self.model.parsers.parser(begun, prompt.offered(request))
 
+    async def _read_vocabulary(self, request: ChatRequest) -> None:
+        """Where it has to be known what each token is."""
+        if self.model.grammars is None:
+            return
+        if prompt.must_follow(request):
+            await self.model.grammars.prepare(_binding(request))
+        elif request.options.top_logprobs is not None:
+            # Where it can't be read, the model's own tokenizer says less well what a token is.
+            await self.model.grammars.can_read()
+
     async def _guide(self, request: ChatRequest) -> Guide | None:
         if not prompt.must_follow(request):
             return None
@@ -160,7 +168,7 @@ class Engine:
     def _grammar(self, request: ChatRequest) -> Grammar:
         shape = request.options.response_format if prompt.has_format(request) else None
         if self.model.grammars is None:
-            raise errors.InvalidRequest(f"{_reads_vocabulary(request)}: this model's tokens can't be read")
+            raise errors.InvalidRequest(f"{_binding(request)}: this model's tokens can't be read")
         if shape is not None:
             return grammars.of_format(shape)
         calls = None if self.model.parsers is None else self.model.parsers.calls
@@ -197,13 +205,9 @@ class Engine:
         self.loop.finish(sequence)
 
 
-def _reads_vocabulary(request: ChatRequest) -> str | None:
-    """The field of the request for which it has to be known what each token is; None where there is none."""
-    if prompt.has_format(request):
-        return "options.response_format"
-    if prompt.must_follow(request):
-        return "tool_choice"
-    return None if request.options.top_logprobs is None else "options.top_logprobs"
+def _binding(request: ChatRequest) -> str:
+    """The field by which the answer must follow a grammar."""
+    return "options.response_format" if prompt.has_format(request) else "tool_choice"
 
 
 def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser | None) -> End | None:

@@ -159,6 +159,7 @@ class Grammars:
         self._limits = LLParserLimits(
             max_lexer_states=MOST_LEXER_STATES, step_lexer_fuel=STEP_LEXER_FUEL, verbose_errors=False
         )
+        self._is_unreadable = False
         self._kept: OrderedDict[str, Compiling] = OrderedDict()
         self._thread = _deep_thread()
 
@@ -166,15 +167,21 @@ class Grammars:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def prepare(self, where: str) -> None:
-        """Reads the vocabulary, where that is still to be done. Raises InvalidRequest, for the field that needs it,
-        where llguidance can't read this kind of tokenizer."""
-        if self.vocabulary.is_read:
-            return
+        """As `can_read`. Raises InvalidRequest, for the field that needs it, where the tokens can't be read."""
+        if not await self.can_read():
+            raise _refused(where, "this model's tokens can't be read")
+
+    async def can_read(self) -> bool:
+        """Reads the vocabulary, where that is still to be done. False where llguidance can't read this kind of
+        tokenizer."""
+        if self.vocabulary.is_read or self._is_unreadable:
+            return not self._is_unreadable
         try:
             await asyncio.wrap_future(self._thread.submit(self.vocabulary.prepare))
         except Exception as failure:  # Whatever foreign code raises over a foreign file.
             log.warning("the vocabulary can't be read: %s", failure)
-            raise _refused(where, "this model's tokens can't be read") from failure
+            self._is_unreadable = True
+        return not self._is_unreadable
 
     async def guide(self, grammar: Grammar) -> Guide:
         """For one answer, after `prepare`.

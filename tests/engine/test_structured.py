@@ -361,8 +361,12 @@ async def test_a_letter_that_ends_an_answer_is_none_in_a_text(demo: EngineBacken
     grammars.close()
 
 
-async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it() -> None:
+async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     grammars = Grammars(Vocabulary(lambda: "{}", [2]))
-    with pytest.raises(errors.InvalidRequest, match=r"options\.top_logprobs: this model's tokens can't be read"):
-        await grammars.prepare("options.top_logprobs")
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequest, match=r"options\.response_format: this model's tokens can't be read"):
+            await grammars.prepare("options.response_format")
+    assert caplog.text.count("the vocabulary can't be read") == 1
     grammars.close()
