@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from modelengine_runtime.batches import Job, Outcome, Result
 from modelengine_runtime.encode_loop import EncodeLoop, Load
 from modelengine_runtime.encoder_model import LoadedEncoder
 from modelengine_runtime.places import Places
-from modelengine_runtime.rows import Taken
+from modelengine_runtime.rows import InSlices, Taken
 
 # Of all requests that are in work or wait: what their tokens take in memory must have an end.
 MAX_TOKENS = 4_000_000
@@ -70,7 +70,7 @@ class EncodingEngine:
 
     async def embed(self, request: EmbedRequest) -> dict[str, Any]:
         """An EmbedResponse as plain data. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
-        taken, results = await self._answer(lambda: rows.of_embed(self._tokenizer, self.model, request))
+        taken, results = await self._answer(rows.of_embed(self._tokenizer, self.model, request))
         vectors = [vector for vector in results if isinstance(vector, bytes)]
         encoded = [b64encode(vector).decode("ascii") for vector in vectors]
         return {
@@ -83,7 +83,7 @@ class EncodingEngine:
 
     async def rerank(self, request: RerankRequest) -> dict[str, Any]:
         """A RerankResponse as plain data. Raises as `embed` does."""
-        taken, scores = await self._answer(lambda: rows.of_rerank(self._tokenizer, self.model, request))
+        taken, scores = await self._answer(rows.of_rerank(self._tokenizer, self.model, request))
         return {
             "model": request.model,
             "scores": list(scores),
@@ -103,11 +103,11 @@ class EncodingEngine:
         self.loop.stop()
         self._encoder.shutdown()
 
-    async def _answer(self, tokenize: Callable[[], Taken]) -> tuple[Taken, Sequence[Result]]:
+    async def _answer(self, tokenizing: InSlices) -> tuple[Taken, Sequence[Result]]:
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
         with self._places.take():
-            taken = await asyncio.get_running_loop().run_in_executor(self._encoder, tokenize)
+            taken = await self._tokenized(tokenizing)
             if self._open_tokens and self._open_tokens + taken.tokens > MAX_TOKENS:
                 raise errors.Busy(
                     f"the queue is full: it has {self._open_tokens} tokens, with the request's {taken.tokens} more "
@@ -119,6 +119,14 @@ class EncodingEngine:
                 return taken, await self._results(taken)
             finally:
                 self._open_tokens -= taken.tokens
+
+    async def _tokenized(self, tokenizing: InSlices) -> Taken:
+        """Slice after slice, each behind those that others have asked for meanwhile."""
+        event_loop = asyncio.get_running_loop()
+        while True:
+            taken = await event_loop.run_in_executor(self._encoder, _advance, tokenizing)
+            if taken is not None:
+                return taken
 
     async def _results(self, taken: Taken) -> Sequence[Result]:
         event_loop = asyncio.get_running_loop()
@@ -133,6 +141,16 @@ class EncodingEngine:
         if isinstance(found, errors.ModelEngineError):
             raise found
         return found
+
+
+def _advance(tokenizing: InSlices) -> Taken | None:
+    """One slice; the rows after the last."""
+    try:
+        next(tokenizing)
+    except StopIteration as end:
+        taken: Taken = end.value
+        return taken
+    return None
 
 
 def _post(event_loop: asyncio.AbstractEventLoop, future: asyncio.Future[Outcome], found: Outcome) -> None:
