@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from modelengine import errors, wire
@@ -71,11 +72,11 @@ class EncodingEngine:
     async def embed(self, request: EmbedRequest) -> dict[str, Any]:
         """An EmbedResponse as plain data. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
         taken, results = await self._answer(rows.of_embed(self._tokenizer, self.model, request))
-        vectors = [vector for vector in results if isinstance(vector, bytes)]
-        encoded = [b64encode(vector).decode("ascii") for vector in vectors]
+        # Beside the event loop: of two thousand vectors it takes long enough for others to notice.
+        write = partial(_written, results, request.encoding)
         return {
             "model": request.model,
-            "vectors": encoded if request.encoding == "base64" else [wire.decode_vector(one) for one in encoded],
+            "vectors": await asyncio.get_running_loop().run_in_executor(self._encoder, write),
             "dimensions": request.options.dimensions or self.model.dimensions,
             "prompt_tokens": taken.tokens,
             "truncated": taken.truncated,
@@ -141,6 +142,11 @@ class EncodingEngine:
         if isinstance(found, errors.ModelEngineError):
             raise found
         return found
+
+
+def _written(vectors: Sequence[Result], encoding: str) -> list[Any]:
+    encoded = [b64encode(vector).decode("ascii") for vector in vectors if isinstance(vector, bytes)]
+    return encoded if encoding == "base64" else [wire.decode_vector(vector) for vector in encoded]
 
 
 def _advance(tokenizing: InSlices) -> Taken | None:

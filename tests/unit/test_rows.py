@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from base64 import b64encode
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,19 @@ async def test_who_leaves_has_no_more_of_his_texts_tokenized(engine, tokenizer):
     tokenizer.may_go_on.set()
     await engine.embed(asked("b"))
     assert tokenizer.calls == [64, 1]
+
+
+async def test_vectors_are_written_beside_the_event_loop(engine, monkeypatch):
+    threads = []
+
+    def noted(vector):
+        threads.append(threading.current_thread())
+        return b64encode(vector)
+
+    monkeypatch.setattr(encoding, "b64encode", noted)
+    await engine.embed(asked("a", "b"))
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads
 
 
 async def test_more_tokens_than_the_queue_may_have_are_told_to_come_again(engine, monkeypatch):
