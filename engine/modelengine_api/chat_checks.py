@@ -28,7 +28,7 @@ def _faults(chat: ChatRequest) -> Iterator[Fault]:
     yield from _limits(chat)
     for i, message in enumerate(chat.messages):
         yield from _calls(f"messages[{i}].tool_calls", message)
-    yield from _tools(chat.tools or ())
+    yield from _tools(chat.tools or (), is_grammar=chat.tool_choice == "required")
     yield from _choice(chat)
     shape = chat.options.response_format
     if shape is not None:
@@ -51,7 +51,9 @@ def _calls(where: str, message: Message) -> Iterator[Fault]:
             yield f"{where}[{i}].function.arguments", "must be an object, or its JSON"
 
 
-def _tools(tools: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
+def _tools(tools: Sequence[Mapping[str, Any]], is_grammar: bool) -> Iterator[Fault]:
+    """`is_grammar`: one must be called, so that their schemas become one. Otherwise they are only written out, and what
+    bounds their size is the model's context; how deep they may be is bounded in any case."""
     for i, tool in enumerate(tools):
         if tool.get("type") != "function":
             yield f"tools[{i}].type", 'must be "function"'
@@ -61,7 +63,8 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
         if parameters is not None and not isinstance(parameters, Mapping):
             yield f"tools[{i}].function.parameters", "must be a JSON schema"
         elif parameters:
-            yield from _schema(f"tools[{i}].function.parameters", parameters)
+            where = f"tools[{i}].function.parameters"
+            yield from _schema(where, parameters) if is_grammar else _depth(where, parameters)
             if parameters.get("type", "object") != "object":
                 yield f"tools[{i}].function.parameters.type", 'must be "object"'
 
@@ -98,10 +101,14 @@ def _shape(shape: ResponseFormat) -> Iterator[Fault]:
         yield from _schema("options.response_format.json_schema", shape.json_schema)
 
 
-def _schema(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
+def _depth(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
     if depth(schema) > MAX_SCHEMA_DEPTH:
         yield where, f"must be at most {MAX_SCHEMA_DEPTH} levels deep"
-        return
+
+
+def _schema(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
+    """The first of these ends the request, so that the next may rely on it."""
+    yield from _depth(where, schema)
     size = len(json.dumps(schema, ensure_ascii=False))
     if size > MAX_GRAMMAR_CHARACTERS:
         yield where, f"must have at most {MAX_GRAMMAR_CHARACTERS} characters, got {size}"
