@@ -41,7 +41,8 @@ Delta = Content | Thought | Call
 
 
 class Regions(Protocol):
-    """Finds the regions of an answer. Events are those of transformers' ResponseParser, and GIVEN_BACK."""
+    """Finds the regions of an answer. Events are those of transformers' ResponseParser, and GIVEN_BACK; the `value` of
+    a region of calls is what `calls` makes of it."""
 
     initial_events: list[dict[str, Any]]
 
@@ -104,8 +105,8 @@ class AnswerParser:
             self._is_fresh = not text
         return text
 
-    def _call(self, value: Any) -> Sequence[Delta]:
-        made = [Call(self.calls + i, name, arguments) for i, (name, arguments) in enumerate(calls(value))]
+    def _call(self, value: Sequence[tuple[str, str]]) -> Sequence[Delta]:
+        made = [Call(self.calls + i, name, arguments) for i, (name, arguments) in enumerate(value)]
         self.calls += len(made)
         self._is_fresh = True
         return made

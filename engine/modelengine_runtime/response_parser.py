@@ -64,7 +64,7 @@ class LenientParser(ResponseParser):  # type: ignore[misc]  # transformers is un
         try:
             super()._close_current(events)
             if field == TOOL_CALLS:
-                parsing.calls(events[-1]["value"])
+                events[-1]["value"] = parsing.calls(events[-1]["value"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # The mark that closes it has been read by now.
             del events[before:]
