@@ -18,6 +18,7 @@ from modelengine.exposition import counter, gauge
 from modelengine_api import metrics as of_requests
 from modelengine_api.metrics import Requests
 from modelengine_kernels.layout import BLOCK_TOKENS
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import Stage
@@ -45,6 +46,13 @@ class EngineMetrics(Collector):
         engine = self._lifecycle.loaded
         if engine is not None:
             yield from self._queue(engine)
+            yield from self._steps(engine)
+        if isinstance(engine, EncodingEngine):
+            yield self._counter(
+                "modelengine_step_rows_total",
+                "Texts that became vectors, or queries with a document that became scores.",
+                engine.loop.work.rows,
+            )
         if isinstance(engine, Engine):
             yield from self._fullness(engine)
             yield from self._work(engine)
@@ -76,14 +84,24 @@ class EngineMetrics(Collector):
             load.blocks_cached,
         )
 
-    def _work(self, engine: Engine) -> Iterator[Metric]:
-        name, load, work, ended = self._lifecycle.name, engine.load, engine.loop.work, engine.loop.counters
+    def _steps(self, engine: AnyEngine) -> Iterator[Metric]:
+        name, work, ended = self._lifecycle.name, engine.loop.work, engine.loop.counters
         yield counter(
             "modelengine_requests_total",
             "Requests by outcome: finished, aborted because the caller left, failed.",
             (MODEL, "outcome"),
             {(name, outcome): getattr(ended, outcome) for outcome in ("finished", "aborted", "failed")},
         )
+        yield self._counter("modelengine_steps_total", "Runs of the model, each over all that is due.", work.steps)
+        yield self._counter("modelengine_step_seconds_total", "Time that steps took.", work.seconds)
+        yield self._counter(
+            "modelengine_step_tokens_total",
+            "Tokens that went through the model, without guesses and without what fills up rows.",
+            work.tokens,
+        )
+
+    def _work(self, engine: Engine) -> Iterator[Metric]:
+        load = engine.load
         yield self._counter(
             "modelengine_preemptions_total",
             "Times that a request gave its cache up to others and waited again.",
@@ -97,14 +115,7 @@ class EngineMetrics(Collector):
         yield self._counter(
             "modelengine_generation_tokens_total",
             "Tokens that the model said, the ends of its turns included.",
-            work.generated,
-        )
-        yield self._counter("modelengine_steps_total", "Runs of the model, each over all that is due.", work.steps)
-        yield self._counter("modelengine_step_seconds_total", "Time that steps took.", work.seconds)
-        yield self._counter(
-            "modelengine_step_tokens_total",
-            "Tokens that went through the model, without guesses.",
-            work.tokens,
+            engine.loop.work.generated,
         )
 
     def _cache(self, engine: Engine) -> Iterator[Metric]:
