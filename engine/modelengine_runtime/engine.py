@@ -141,12 +141,13 @@ class Engine:
 
     def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
         tokens = prompt.encode(self._encode_tokenizer, request)
-        if self.model.parsers is None or prompt.has_format(request):
+        has_format, offered = prompt.has_format(request), prompt.offered(request)
+        if self.model.parsers is None or (has_format and not offered):
             # JSON may have a mark in one of its texts.
             return tokens, None
         # A grammar begins where the answer begins, whatever the chat template has begun.
         begun = [] if prompt.must_follow(request) else tokens
-        return tokens, self.model.parsers.parser(begun, prompt.offered(request))
+        return tokens, self.model.parsers.parser(begun, offered, has_format)
 
     async def _read_vocabulary(self, request: ChatRequest) -> None:
         """Where it has to be known what each token is."""
@@ -169,16 +170,18 @@ class Engine:
         shape = request.options.response_format if prompt.has_format(request) else None
         if self.model.grammars is None:
             raise errors.InvalidRequest(f"{_binding(request)}: this model's tokens can't be read")
-        if shape is not None:
+        if shape is not None and not prompt.offered(request):
             return grammars.of_format(shape)
         calls = None if self.model.parsers is None else self.model.parsers.calls
         symbols, is_one = self.model.grammars.vocabulary.symbols, request.parallel_tool_calls is False
-        lark = None if calls is None else tool_grammar.grammar(calls, request.tools or (), is_one, symbols)
+        otherwise = None if shape is None else grammars.schema_of(shape)
+        lark = None if calls is None else tool_grammar.grammar(calls, request.tools or (), is_one, symbols, otherwise)
         if lark is None:
-            raise errors.InvalidRequest(
-                f"tool_choice: {request.model!r} can't be made to call a tool; 'auto' leaves it to the model"
-            )
-        return grammars.of_calls(lark)
+            rule = "can't be made to call a tool; 'auto' leaves it to the model"
+            if shape is not None:
+                rule = "can't be made to follow it or call a tool; leave the one or the other out"
+            raise errors.InvalidRequest(f"{_binding(request)}: {request.model!r} {rule}")
+        return grammars.of_calls(lark, _binding(request))
 
     async def _events(
         self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], place: Place, end: End | None

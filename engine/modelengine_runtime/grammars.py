@@ -17,7 +17,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -229,9 +229,9 @@ def of_format(shape: ResponseFormat) -> Grammar:
     where = f"options.response_format.{shape.type}"
     match shape.type:
         case "json_object":
-            return Grammar(_of_schema({"type": "object"}), "options.response_format", is_json=True)
+            return Grammar(_of_schema(schema_of(shape)), "options.response_format", is_json=True)
         case "json_schema":
-            return Grammar(_of_schema(shape.json_schema or {}), where, is_json=True)
+            return Grammar(_of_schema(schema_of(shape)), where, is_json=True)
         case "regex":
             return Grammar(LLMatcher.grammar_from_regex(shape.regex or ""), where)
         case "choice":
@@ -243,13 +243,18 @@ def of_format(shape: ResponseFormat) -> Grammar:
             return Grammar(LLMatcher.grammar_from_lark(shape.grammar or ""), where)
 
 
-def of_calls(lark: str) -> Grammar:
-    """What `tool_grammar` makes of tools that must be called."""
-    return Grammar(LLMatcher.grammar_from_lark(lark), "tool_choice", is_json=True)
+def of_calls(lark: str, where: str) -> Grammar:
+    """What `tool_grammar` makes of tools, and of a format beside them."""
+    return Grammar(LLMatcher.grammar_from_lark(lark), where, is_json=True)
 
 
-def _of_schema(schema: dict[str, Any]) -> str:
-    return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)  # type: ignore[arg-type]  # these are some
+def schema_of(shape: ResponseFormat) -> Mapping[str, Any]:
+    """Of a format that is JSON."""
+    return (shape.json_schema or {}) if shape.type == "json_schema" else {"type": "object"}
+
+
+def _of_schema(schema: Mapping[str, Any]) -> str:
+    return LLMatcher.grammar_from_json_schema(dict(schema), overrides=JSON_STYLE)  # type: ignore[arg-type]  # these are some
 
 
 def _refused(where: str, rule: str) -> errors.InvalidRequest:

@@ -38,8 +38,11 @@ class Parsers(Protocol):
         """How a response template says that calls are marked and written; None for a model that makes none."""
         ...
 
-    def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
-        """For the answer to this prompt; None where all of it is content."""
+    def parser(
+        self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]], has_format: bool = False
+    ) -> AnswerParser | None:
+        """For the answer to this prompt; None where all of it is content. `has_format`: it either is JSON, which may
+        have marks in its texts, or begins with a call."""
         ...
 
 

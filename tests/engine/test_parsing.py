@@ -193,6 +193,24 @@ def test_calls_that_are_not_quite_json_are_read_as_their_template_says() -> None
     assert parser.feed(text) == [Call(0, "get_time", json.dumps({"city": 'a "b"', "n": 3}))]
 
 
+@pytest.mark.parametrize(
+    ("text", "deltas"),
+    [
+        (f'["{CALL}"]', [Content(f'["{CALL}"]')]),
+        (CALL, [Call(0, *CALLED)]),
+        (CALL + CALL, [Call(0, *CALLED), Call(1, *CALLED)]),
+        ("<tool_", [Content("<tool_")]),
+        ("<tool_x", [Content("<tool_x")]),
+        ("", []),
+    ],
+)
+def test_beside_a_format_only_an_answer_that_begins_with_a_mark_has_calls(text: str, deltas: list[Delta]) -> None:
+    for cut in range(len(text) + 1):
+        parser = template().parser([], TOOLS, has_format=True)
+        assert parser is not None
+        assert joined([*parser.feed(text[:cut]), *parser.feed(text[cut:]), *parser.end()]) == deltas
+
+
 def test_a_call_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Any] = []
 

@@ -313,14 +313,17 @@ async def test_what_was_no_grammar_is_refused_again(demo: EngineBackend, compile
     [
         ({"think": True}, "options.think: an answer in a response_format begins with it"),
         (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "options.response_format: does not go with tools",
+            {
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+                "response_format": {"type": "regex", "regex": "a"},
+            },
+            "options.response_format: goes with tools only as JSON",
         ),
     ],
 )
 async def test_what_does_not_go_with_a_format_is_refused(demo: EngineBackend, more: dict[str, Any], says: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=says):
-        await demo.whole(asking("a", response_format=shaped("json_object"), **more))
+        await demo.whole(asking("a", **{"response_format": shaped("json_object"), **more}))
 
 
 async def test_a_mark_inside_of_a_text_stays_there(demo: EngineBackend) -> None:

@@ -45,6 +45,8 @@ def function(arguments):
         request(response_format={"type": "text"}),
         request(tools=None, response_format={"type": "json_schema", "json_schema": {"a": [{"b": [{}]}]}}),
         request(max_tokens=3, max_new_tokens=3),
+        request(response_format={"type": "json_object"}),
+        request(tool_choice="required", response_format={"type": "json_schema", "json_schema": {}}),
         # Written out for the model, and no grammar.
         request(tools=[with_parameters({"description": "y" * 70_000, "x-guidance": {}})]),
         request(tools=[with_parameters({"description": "y" * 70_000})], tool_choice="auto"),
@@ -84,6 +86,18 @@ def test_what_is_right_passes(chat):
             "tools[0].function.parameters.x-guidance: is not for requests",
         ),
         (request(tools=[with_parameters(nested(100))]), "tools[0].function.parameters: must be at most 64 levels deep"),
+        (
+            request(tools=({**TOOL, "x": "y" * 70_000},), response_format={"type": "json_object"}),
+            "tools: must have at most 65536 characters where they stand beside a response_format",
+        ),
+        (
+            request(response_format={"type": "choice", "choice": ["a"]}),
+            "options.response_format: goes with tools only as JSON, unless tool_choice is 'none'",
+        ),
+        (
+            request(response_format={"type": "json_object"}, think=True),
+            "options.think: an answer in a response_format begins with it",
+        ),
         (request(tools=({**TOOL, "x": "y" * 70_000},), tool_choice="required"), "tools: must have at most 65536"),
     ],
 )
