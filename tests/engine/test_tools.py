@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from demo.tasks import tools
 from demo_backend import asking, backend, streamed
 from modelengine import errors
 from modelengine_runtime.app import EngineBackend
+from modelengine_runtime.engine import Engine
 
 TOOLS = [tool.as_openai() for tool in tools.TOOLS.values()]
 QUESTION = "What is the weather in Paris?"
@@ -182,6 +184,22 @@ async def test_an_answer_of_either_kind_that_broke_off_goes_on(demo: EngineBacke
             both = joined([*before, *held])
             assert without_ids(both["tool_calls"]) == without_ids(joined(whole)["tool_calls"])
             assert both["content"] == joined(whole)["content"]
+
+
+async def test_a_model_whose_calls_no_grammar_can_follow_is_not_bound_to_a_format_beside_tools(
+    demo: EngineBackend,
+) -> None:
+    engine = demo._lifecycle.engine
+    assert isinstance(engine, Engine)
+    whole = engine.model
+    engine.model = dataclasses.replace(whole, parsers=None)
+    try:
+        with pytest.raises(
+            errors.InvalidRequest, match=r"options\.response_format: 'demo' can't be made to follow it or"
+        ):
+            await demo.whole(asking(QUESTION, **EITHER))
+    finally:
+        engine.model = whole
 
 
 async def test_a_format_does_not_bind_an_answer_that_must_call(demo: EngineBackend) -> None:
