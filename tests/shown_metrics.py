@@ -7,14 +7,16 @@ a page uses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
+from fake_encoder import FakeEncoder
 from fakes import FakeRunner, fake_model
 from modelengine.exposition import Exposition
 from modelengine.protocol import ServerInfo
@@ -35,8 +37,9 @@ from modelengine_operator.leadership import Leadership
 from modelengine_operator.reconciler import Reconciler
 from modelengine_operator.transitions import Transitions
 from modelengine_runtime import metrics as of_engine
+from modelengine_runtime.encoding import EncodingEngine, EncodingLimits
 from modelengine_runtime.engine import Engine
-from modelengine_runtime.lifecycle import Lifecycle
+from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.scheduler import Limits
 from samples import SETTINGS
 
@@ -63,10 +66,12 @@ class Shown:
 def registries() -> Iterator[dict[str, CollectorRegistry]]:
     """By part, each with an example of all that has labels."""
     engine = Engine(fake_model(FakeRunner()), Limits(max_running=2, max_waiting=2, step_tokens=8, kv_blocks=8))
+    encoder = EncodingEngine(FakeEncoder().loaded(), EncodingLimits(max_running=2, max_waiting=2, step_tokens=8))
     try:
-        yield {"Front door": _front_door(), "Engine": _engine(engine), "Operator": _operator()}
+        yield {"Front door": _front_door(), "Engine": _engine(engine, encoder), "Operator": _operator()}
     finally:
         engine.stop()
+        encoder.stop()
 
 
 def shown(registry: CollectorRegistry) -> list[Shown]:
@@ -128,13 +133,30 @@ class _Watched(Leases):
         return {"heard_s_ago": 1.0}
 
 
-def _engine(engine: Engine) -> CollectorRegistry:
+class _Beside(Collector):
+    """What an engine that makes vectors shows, and one that chats does not."""
+
+    def __init__(self, encoder: EncodingEngine, shown_by_chats: Iterable[Metric]) -> None:
+        self._metrics = of_engine.EngineMetrics(_begun(encoder))
+        self._known = {metric.name for metric in shown_by_chats}
+
+    def collect(self) -> Iterator[Metric]:
+        yield from (metric for metric in self._metrics.collect() if metric.name not in self._known)
+
+
+def _begun(engine: AnyEngine) -> Lifecycle:
     lifecycle = Lifecycle("demo", lambda: engine, "", "")
     lifecycle._engine = engine
+    return lifecycle
+
+
+def _engine(engine: Engine, encoder: EncodingEngine) -> CollectorRegistry:
+    lifecycle = _begun(engine)
     exposition = Exposition(of_engine.PART)
     requests = _requests(exposition)
     exposition.registry.register(of_engine.EngineMetrics(lifecycle))
     exposition.registry.register(of_engine.VllmMetrics(lifecycle, requests))
+    exposition.registry.register(_Beside(encoder, of_engine.EngineMetrics(lifecycle).collect()))
     return exposition.registry
 
 

@@ -14,6 +14,8 @@ from modelengine_api.invalid import refused
 
 # The field that each type of format needs; the others need none.
 SHAPES: Mapping[str, str] = {"json_schema": "json_schema", "regex": "regex", "choice": "choice", "grammar": "grammar"}
+# Whatever else an answer that may call a tool can be: what tells it from a call.
+JSON_TYPES = ("json_object", "json_schema")
 MAX_SCHEMA_DEPTH = 64
 Fault = tuple[str, str]
 
@@ -28,7 +30,7 @@ def _faults(chat: ChatRequest) -> Iterator[Fault]:
     yield from _limits(chat)
     for i, message in enumerate(chat.messages):
         yield from _calls(f"messages[{i}].tool_calls", message)
-    yield from _tools(chat.tools or ())
+    yield from _tools(chat.tools or (), _is_grammar(chat))
     yield from _choice(chat)
     shape = chat.options.response_format
     if shape is not None:
@@ -51,7 +53,9 @@ def _calls(where: str, message: Message) -> Iterator[Fault]:
             yield f"{where}[{i}].function.arguments", "must be an object, or its JSON"
 
 
-def _tools(tools: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
+def _tools(tools: Sequence[Mapping[str, Any]], is_grammar: bool) -> Iterator[Fault]:
+    """`is_grammar`: their schemas become one. Otherwise they are only written out, and what bounds their size is the
+    model's context; how deep they may be is bounded in any case."""
     for i, tool in enumerate(tools):
         if tool.get("type") != "function":
             yield f"tools[{i}].type", 'must be "function"'
@@ -61,7 +65,8 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
         if parameters is not None and not isinstance(parameters, Mapping):
             yield f"tools[{i}].function.parameters", "must be a JSON schema"
         elif parameters:
-            yield from _schema(f"tools[{i}].function.parameters", parameters)
+            where = f"tools[{i}].function.parameters"
+            yield from _schema(where, parameters) if is_grammar else _depth(where, parameters)
             if parameters.get("type", "object") != "object":
                 yield f"tools[{i}].function.parameters.type", 'must be "object"'
 
@@ -77,13 +82,24 @@ def _choice(chat: ChatRequest) -> Iterator[Fault]:
     for name in ("tool_choice", "parallel_tool_calls"):
         if getattr(chat, name) is not None and not chat.tools:
             yield name, "says how to use tools, but there are no tools"
-    if chat.tool_choice != "required":
-        return
-    if chat.options.think:
+    if chat.tool_choice == "required" and chat.options.think:
         yield "options.think", "an answer that must call a tool begins with the call, and is not thought about"
+    if not _is_grammar(chat):
+        return
     size = len(json.dumps(chat.tools, ensure_ascii=False))
     if size > MAX_GRAMMAR_CHARACTERS:
-        yield "tools", f"must have at most {MAX_GRAMMAR_CHARACTERS} characters where one must be called, got {size}"
+        yield "tools", f"must have at most {MAX_GRAMMAR_CHARACTERS} characters where {_why(chat)}, got {size}"
+
+
+def _is_grammar(chat: ChatRequest) -> bool:
+    """Whether calls follow a grammar: they must come, or there is a format for all else."""
+    shape = chat.options.response_format
+    has_format = shape is not None and shape.type != "text"
+    return bool(chat.tools) and (chat.tool_choice == "required" or (has_format and chat.tool_choice != "none"))
+
+
+def _why(chat: ChatRequest) -> str:
+    return "one must be called" if chat.tool_choice == "required" else "they stand beside a response_format"
 
 
 def _shape(shape: ResponseFormat) -> Iterator[Fault]:
@@ -98,10 +114,14 @@ def _shape(shape: ResponseFormat) -> Iterator[Fault]:
         yield from _schema("options.response_format.json_schema", shape.json_schema)
 
 
-def _schema(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
+def _depth(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
     if depth(schema) > MAX_SCHEMA_DEPTH:
         yield where, f"must be at most {MAX_SCHEMA_DEPTH} levels deep"
-        return
+
+
+def _schema(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
+    """The first of these ends the request, so that the next may rely on it."""
+    yield from _depth(where, schema)
     size = len(json.dumps(schema, ensure_ascii=False))
     if size > MAX_GRAMMAR_CHARACTERS:
         yield where, f"must have at most {MAX_GRAMMAR_CHARACTERS} characters, got {size}"
@@ -112,8 +132,8 @@ def _schema(where: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
 def _beside(chat: ChatRequest, shape: ResponseFormat) -> Iterator[Fault]:
     if shape.type == "text":
         return
-    if chat.tools and chat.tool_choice != "none":
-        yield "options.response_format", "does not go with tools, unless tool_choice is 'none'"
+    if chat.tools and chat.tool_choice != "none" and shape.type not in JSON_TYPES:
+        yield "options.response_format", "goes with tools only as JSON, unless tool_choice is 'none'"
     if chat.options.think:
         yield "options.think", "an answer in a response_format begins with it, and is not thought about"
 

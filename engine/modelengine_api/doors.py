@@ -5,10 +5,11 @@ An engine and the front door call `install` once on their app; no other place re
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from modelengine import errors
 from modelengine.protocol import EngineMethod, NameServerMethod
@@ -38,6 +40,30 @@ def answer(msg: Any) -> Response:
 def plain(body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """`body` as it is, for APIs that know no envelope."""
     return Response(orjson.dumps(body), media_type=JSON, headers=dict(headers or {}))
+
+
+class _Pieces(Response):
+    """A body that nobody has in one piece."""
+
+    def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        length = {"content-length": str(sum(len(piece) for piece in pieces))}
+        super().__init__(media_type=JSON, headers={**headers, **length})
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def in_pieces(pieces: Iterable[bytes], headers: Mapping[str, str] | None = None) -> Response:
+    """A body of JSON that takes long to make: after each piece it is the turn of all that waits on this event loop."""
+    made: list[bytes] = []
+    for piece in pieces:
+        made.append(piece)
+        await asyncio.sleep(0)
+    return _Pieces(made, headers or {})
 
 
 def refusal(failure: errors.ModelEngineError, path: str, status: int | None = None) -> Response:

@@ -16,8 +16,8 @@ from modelengine_runtime.parsing import AnswerParser, Call, Content, Delta, Thou
 from modelengine_runtime.sampling import Likelihood
 from modelengine_runtime.sequence import End, Event, Part, Usage
 
-# A token as text, and its bytes, which may be part of a character.
-Spell = Callable[[int], tuple[str, bytes]]
+# A token as text, and its bytes, which may be part of a character, and are not always known.
+Spell = Callable[[int], tuple[str, bytes | None]]
 # What has no logarithm: JSON knows no infinity.
 LOWEST_LOGPROB = -9999.0
 
@@ -168,7 +168,8 @@ def _logprob(spell: Spell, token: int, likelihood: Likelihood) -> dict[str, Any]
 
 def _spelt(spell: Spell, token: int, logprob: float) -> dict[str, Any]:
     text, spelt = spell(token)
-    return {"token": text, "token_id": token, "logprob": max(logprob, LOWEST_LOGPROB), "bytes": list(spelt)}
+    known = None if spelt is None else list(spelt)
+    return {"token": text, "token_id": token, "logprob": max(logprob, LOWEST_LOGPROB), "bytes": known}
 
 
 def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) -> list[bool]:

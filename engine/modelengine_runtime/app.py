@@ -29,6 +29,7 @@ from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Accepted, Engine
 from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import LOADING_PATH
+from modelengine_runtime.scheduler import Load
 from modelengine_runtime.settings import VLLM
 
 
@@ -92,7 +93,7 @@ class EngineBackend:
             "version": modelengine.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._lifecycle.started_at, 3),
-            "load": {**asdict(engine.loop.load), **asdict(counters)},
+            "load": {**asdict(engine.load), **asdict(counters)},
         }
 
     async def support_methods(self, model: str | None) -> Sequence[str]:
@@ -184,10 +185,8 @@ def create_app(
 
 def _load(lifecycle: Lifecycle) -> EngineLoad:
     engine = lifecycle.engine
-    if isinstance(engine, EncodingEngine):
-        return EngineLoad(engine.loop.running, engine.loop.waiting)
-    load = engine.loop.load
-    return EngineLoad(load.running, load.waiting, load.blocks_used / load.blocks_total)
+    load = engine.load
+    return EngineLoad(load.running, load.waiting, metrics.usage(load) if isinstance(load, Load) else 0.0)
 
 
 def _probe(lifecycle: Lifecycle, is_well: bool) -> Response:

@@ -31,6 +31,16 @@ class Runner(Protocol):
     def compute(self, rows: Sequence[Row]) -> Sequence[Result]: ...
 
 
+@dataclass(slots=True)
+class Work:
+    """What the steps that went well came to, since the start; the tokens without what fills rows up."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How full the engine is now; `rows` and `tokens` count since its start, the tokens without what fills them up."""
@@ -45,13 +55,12 @@ class EncodeLoop(StepThread):
     def __init__(self, runner: Runner, max_step_tokens: int, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__("encode-loop")
         self.counters = Counters()
+        self.work = Work()
         self._batches = Batches()
         self._runner = runner
         self._max_step_tokens = max_step_tokens
         self._step_tokens = min(FIRST_STEP_TOKENS, max_step_tokens)
         self._clock = clock
-        self._rows = 0
-        self._tokens = 0
 
     @property
     def running(self) -> int:
@@ -64,7 +73,7 @@ class EncodeLoop(StepThread):
     @property
     def load(self) -> Load:
         """Thread-safe, if not of one moment."""
-        return Load(self.running, self.waiting, self._rows, self._tokens)
+        return Load(self.running, self.waiting, self.work.rows, self.work.tokens)
 
     def submit(self, job: Job) -> None:
         """Hands the request over; a dead thread reaches it as an outcome. Thread-safe."""
@@ -102,10 +111,12 @@ class EncodeLoop(StepThread):
                 self._step([place])
 
     def _took(self, places: Sequence[Place], seconds: float) -> None:
-        """Fits the next steps to STEP_S."""
+        """Counts the step, and fits the next ones to STEP_S."""
         lengths = [len(place.row.token_ids) for place in places]
-        self._rows += len(lengths)
-        self._tokens += sum(lengths)
+        self.work.steps += 1
+        self.work.seconds += seconds
+        self.work.rows += len(lengths)
+        self.work.tokens += sum(lengths)
         fitting = int(len(lengths) * max(lengths) * STEP_S / max(seconds, 1e-6))
         # A short step says little of a long one.
         bounded = min(fitting, 2 * self._step_tokens, self._max_step_tokens)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import copy
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from modelengine import errors, wire
@@ -18,9 +19,10 @@ from modelengine.protocol import EMBED
 from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_runtime import rows
 from modelengine_runtime.batches import Job, Outcome, Result
-from modelengine_runtime.encode_loop import EncodeLoop
+from modelengine_runtime.encode_loop import EncodeLoop, Load
 from modelengine_runtime.encoder_model import LoadedEncoder
-from modelengine_runtime.rows import Taken
+from modelengine_runtime.places import Places
+from modelengine_runtime.rows import InSlices, Taken
 
 # Of all requests that are in work or wait: what their tokens take in memory must have an end.
 MAX_TOKENS = 4_000_000
@@ -41,7 +43,7 @@ class EncodingEngine:
         self.limits = limits
         self.loop = EncodeLoop(model.runner, limits.step_tokens)
         self.loop.start()
-        self._open = 0
+        self._places = Places(limits.max_running + limits.max_waiting)
         self._open_tokens = 0
         # Tokenizing has a thread and a tokenizer of its own: the library's tokenizers are not safe to share.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -62,14 +64,20 @@ class EncodingEngine:
             "prompt_names": sorted(self.model.prompts),
         }
 
+    @property
+    def load(self) -> Load:
+        """How full the engine is, with the requests that are being tokenized. Thread-safe, if not of one moment."""
+        load = self.loop.load
+        return replace(load, waiting=self._places.waiting(load.running))
+
     async def embed(self, request: EmbedRequest) -> dict[str, Any]:
         """An EmbedResponse as plain data. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
-        taken, results = await self._answer(lambda: rows.of_embed(self._tokenizer, self.model, request))
-        vectors = [vector for vector in results if isinstance(vector, bytes)]
-        encoded = [b64encode(vector).decode("ascii") for vector in vectors]
+        taken, results = await self._answer(rows.of_embed(self._tokenizer, self.model, request))
+        # Beside the event loop: of two thousand vectors it takes long enough for others to notice.
+        write = partial(_written, results, request.encoding)
         return {
             "model": request.model,
-            "vectors": encoded if request.encoding == "base64" else [wire.decode_vector(one) for one in encoded],
+            "vectors": await asyncio.get_running_loop().run_in_executor(self._encoder, write),
             "dimensions": request.options.dimensions or self.model.dimensions,
             "prompt_tokens": taken.tokens,
             "truncated": taken.truncated,
@@ -77,7 +85,7 @@ class EncodingEngine:
 
     async def rerank(self, request: RerankRequest) -> dict[str, Any]:
         """A RerankResponse as plain data. Raises as `embed` does."""
-        taken, scores = await self._answer(lambda: rows.of_rerank(self._tokenizer, self.model, request))
+        taken, scores = await self._answer(rows.of_rerank(self._tokenizer, self.model, request))
         return {
             "model": request.model,
             "scores": list(scores),
@@ -97,15 +105,11 @@ class EncodingEngine:
         self.loop.stop()
         self._encoder.shutdown()
 
-    async def _answer(self, tokenize: Callable[[], Taken]) -> tuple[Taken, Sequence[Result]]:
+    async def _answer(self, tokenizing: InSlices) -> tuple[Taken, Sequence[Result]]:
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
-        # Counted from here on, since tokenizing may take its time too.
-        if self._open >= self.limits.max_running + self.limits.max_waiting:
-            raise errors.Busy(f"the queue is full: {self._open} requests are in work or wait", retry_after_s=1.0)
-        self._open += 1
-        try:
-            taken = await asyncio.get_running_loop().run_in_executor(self._encoder, tokenize)
+        with self._places.take():
+            taken = await self._tokenized(tokenizing)
             if self._open_tokens and self._open_tokens + taken.tokens > MAX_TOKENS:
                 raise errors.Busy(
                     f"the queue is full: it has {self._open_tokens} tokens, with the request's {taken.tokens} more "
@@ -117,8 +121,14 @@ class EncodingEngine:
                 return taken, await self._results(taken)
             finally:
                 self._open_tokens -= taken.tokens
-        finally:
-            self._open -= 1
+
+    async def _tokenized(self, tokenizing: InSlices) -> Taken:
+        """Slice after slice, each behind those that others have asked for meanwhile."""
+        event_loop = asyncio.get_running_loop()
+        while True:
+            taken = await event_loop.run_in_executor(self._encoder, _advance, tokenizing)
+            if taken is not None:
+                return taken
 
     async def _results(self, taken: Taken) -> Sequence[Result]:
         event_loop = asyncio.get_running_loop()
@@ -133,6 +143,21 @@ class EncodingEngine:
         if isinstance(found, errors.ModelEngineError):
             raise found
         return found
+
+
+def _written(vectors: Sequence[Result], encoding: str) -> list[Any]:
+    encoded = [b64encode(vector).decode("ascii") for vector in vectors if isinstance(vector, bytes)]
+    return encoded if encoding == "base64" else [wire.decode_vector(vector) for vector in encoded]
+
+
+def _advance(tokenizing: InSlices) -> Taken | None:
+    """One slice; the rows after the last."""
+    try:
+        next(tokenizing)
+    except StopIteration as end:
+        taken: Taken = end.value
+        return taken
+    return None
 
 
 def _post(event_loop: asyncio.AbstractEventLoop, future: asyncio.Future[Outcome], found: Outcome) -> None:

@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,10 @@ from modelengine_runtime.grammars import Grammar
 from modelengine_runtime.loop import StepLoop
 from modelengine_runtime.model import LoadedModel
 from modelengine_runtime.parsing import AnswerParser
+from modelengine_runtime.places import Place, Places
 from modelengine_runtime.sampling import Guide
-from modelengine_runtime.scheduler import Limits, Scheduler
-from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Usage
+from modelengine_runtime.scheduler import Limits, Load, Scheduler
+from modelengine_runtime.sequence import ChatSequence, End, Event, Failure, Part, Usage
 from modelengine_runtime.text import AnswerText
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Engine:
         self.loop = StepLoop(Scheduler(limits), model.runner)
         self.loop.start()
         self._ids = itertools.count()
+        self._places = Places(limits.max_running + limits.max_waiting)
         # Encoding has a thread and a tokenizer of its own: the library's tokenizers are not safe to share.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_tokenizer = copy.deepcopy(model.tokenizer)
@@ -74,15 +76,27 @@ class Engine:
         }
         return {"capabilities": [name for name, is_so in can.items() if is_so]}
 
+    @property
+    def load(self) -> Load:
+        """How full the engine is, with the requests that are still to be queued. Thread-safe, if not of one moment."""
+        load = self.loop.load
+        return replace(load, waiting=self._places.waiting(load.running))
+
     async def accept(self, request: ChatRequest) -> Accepted:
-        """Checks, encodes and queues the request. Raises InvalidRequest, or Unavailable for a dead engine."""
+        """Checks, encodes and queues the request. Raises InvalidRequest, Busy, or Unavailable for a dead engine."""
         if not self.loop.is_alive:
             raise errors.Unavailable("the engine is stopping")
         chat_checks.check(request)
+        place = self._places.take()
+        try:
+            return await self._prepared(request, place)
+        except BaseException:
+            place.give_back()
+            raise
+
+    async def _prepared(self, request: ChatRequest, place: Place) -> Accepted:
         event_loop = asyncio.get_running_loop()
-        where = _reads_vocabulary(request)
-        if where is not None and self.model.grammars is not None:
-            await self.model.grammars.prepare(where)
+        await self._read_vocabulary(request)
         tokens, parser = await event_loop.run_in_executor(self._encoder, self._encode, request)
         limit = prompt.answer_limit(request, len(tokens), self.context_length)
         resumed = prompt.resumed_tokens(request, limit, self.model.vocabulary)
@@ -97,7 +111,7 @@ class Engine:
             sampling=sampling.resolve(request.options, self.model.generation_defaults, seed),
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
-            deliver=lambda event: _post(event_loop, mailbox, event),
+            deliver=lambda event: _post(event_loop, mailbox, place, event),
             salt=request.cache_salt or "",
             guide=await self._guide(request),
             request_id=calls.request_id(),
@@ -108,8 +122,9 @@ class Engine:
             end = await event_loop.run_in_executor(self._encoder, _resume, sequence, resumed, parser)
             if parser is not None and parser.calls and request.parallel_tool_calls is False:
                 end = End(FinishReason.STOP, len(resumed), (), len(resumed))
-        events = self._events(sequence, mailbox, end)
-        return Accepted(len(tokens), seed, events, partial(self.loop.finish, sequence), lambda: sequence.usage, parser)
+        events = self._events(sequence, mailbox, place, end)
+        finish = partial(self._finish, sequence, place)
+        return Accepted(len(tokens), seed, events, finish, lambda: sequence.usage, parser)
 
     async def warm_up(self, name: str) -> None:
         """One short answer."""
@@ -127,12 +142,23 @@ class Engine:
 
     def _encode(self, request: ChatRequest) -> tuple[list[int], AnswerParser | None]:
         tokens = prompt.encode(self._encode_tokenizer, request)
-        if self.model.parsers is None or prompt.has_format(request):
+        has_format, offered = prompt.has_format(request), prompt.offered(request)
+        if self.model.parsers is None or (has_format and not offered):
             # JSON may have a mark in one of its texts.
             return tokens, None
         # A grammar begins where the answer begins, whatever the chat template has begun.
         begun = [] if prompt.must_follow(request) else tokens
-        return tokens, self.model.parsers.parser(begun, prompt.offered(request))
+        return tokens, self.model.parsers.parser(begun, offered, has_format)
+
+    async def _read_vocabulary(self, request: ChatRequest) -> None:
+        """Where it has to be known what each token is."""
+        if self.model.grammars is None:
+            return
+        if prompt.must_follow(request):
+            await self.model.grammars.prepare(_binding(request))
+        elif request.options.top_logprobs is not None:
+            # Where it can't be read, the model's own tokenizer says less well what a token is.
+            await self.model.grammars.can_read()
 
     async def _guide(self, request: ChatRequest) -> Guide | None:
         if not prompt.must_follow(request):
@@ -144,22 +170,25 @@ class Engine:
     def _grammar(self, request: ChatRequest) -> Grammar:
         shape = request.options.response_format if prompt.has_format(request) else None
         if self.model.grammars is None:
-            raise errors.InvalidRequest(f"{_reads_vocabulary(request)}: this model's tokens can't be read")
-        if shape is not None:
+            raise errors.InvalidRequest(f"{_binding(request)}: this model's tokens can't be read")
+        if shape is not None and not prompt.offered(request):
             return grammars.of_format(shape)
         calls = None if self.model.parsers is None else self.model.parsers.calls
         symbols, is_one = self.model.grammars.vocabulary.symbols, request.parallel_tool_calls is False
-        lark = None if calls is None else tool_grammar.grammar(calls, request.tools or (), is_one, symbols)
+        otherwise = None if shape is None else grammars.schema_of(shape)
+        lark = None if calls is None else tool_grammar.grammar(calls, request.tools or (), is_one, symbols, otherwise)
         if lark is None:
-            raise errors.InvalidRequest(
-                f"tool_choice: {request.model!r} can't be made to call a tool; 'auto' leaves it to the model"
-            )
-        return grammars.of_calls(lark)
+            rule = "can't be made to call a tool; 'auto' leaves it to the model"
+            if shape is not None:
+                rule = "can't be made to follow it or call a tool; leave the one or the other out"
+            raise errors.InvalidRequest(f"{_binding(request)}: {request.model!r} {rule}")
+        return grammars.of_calls(lark, _binding(request))
 
     async def _events(
-        self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], end: End | None
+        self, sequence: ChatSequence, mailbox: asyncio.Queue[Event], place: Place, end: End | None
     ) -> AsyncGenerator[Event]:
         if end is not None:
+            place.give_back()
             yield end
             return
         self.loop.submit(sequence)
@@ -172,16 +201,17 @@ class Engine:
                 if isinstance(event, End):
                     return
         finally:
+            place.give_back()
             self.loop.abort(sequence)
 
+    def _finish(self, sequence: ChatSequence, place: Place) -> None:
+        place.give_back()
+        self.loop.finish(sequence)
 
-def _reads_vocabulary(request: ChatRequest) -> str | None:
-    """The field of the request for which it has to be known what each token is; None where there is none."""
-    if prompt.has_format(request):
-        return "options.response_format"
-    if prompt.must_follow(request):
-        return "tool_choice"
-    return None if request.options.top_logprobs is None else "options.top_logprobs"
+
+def _binding(request: ChatRequest) -> str:
+    """The field by which the answer must follow a grammar."""
+    return "options.response_format" if prompt.has_format(request) else "tool_choice"
 
 
 def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser | None) -> End | None:
@@ -194,7 +224,14 @@ def _resume(sequence: ChatSequence, tokens: Sequence[int], parser: AnswerParser 
     return end
 
 
-def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], event: Event) -> None:
+def _post(event_loop: asyncio.AbstractEventLoop, mailbox: asyncio.Queue[Event], place: Place, event: Event) -> None:
     # Nobody listens any more once the server's event loop is gone.
     if not event_loop.is_closed():
-        event_loop.call_soon_threadsafe(mailbox.put_nowait, event)
+        event_loop.call_soon_threadsafe(_arrive, mailbox, place, event)
+
+
+def _arrive(mailbox: asyncio.Queue[Event], place: Place, event: Event) -> None:
+    if not isinstance(event, Part):
+        # However long somebody takes to read it, it is computed.
+        place.give_back()
+    mailbox.put_nowait(event)

@@ -3,6 +3,9 @@
 llguidance does the work. A grammar comes from a stranger, so it is compiled in a thread of its own, with bounds: its
 size (`modelengine_api.chat_checks`), what llguidance may spend on it, a deadline, and a stack deep enough for all that
 fits in that size, because llguidance descends into rules that name each other and would end the process.
+
+What it finds out of a grammar on the way, the states of its lexer, all answers with the same grammar share. Where that
+has come to its bound none of them can go on; whoever asks next has it compiled anew.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +43,12 @@ KEPT = 64
 LARK_TEXT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/(?:\\.|[^/\\])+/|#[^\n]*')
 # Of what llguidance says.
 MAX_SAID = 400
+# So it says that a token may not come; else it has come to a bound.
+NOT_ALLOWED = ("satisfy the grammar", "parser stopped")
+# Of a grammar's lexer, up to about 1 kB each. A text with a `maxLength` needs one for each of its characters.
+MOST_LEXER_STATES = 50_000
+# What one token may cost of the step thread's time: a few milliseconds.
+STEP_LEXER_FUEL = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +63,37 @@ class Grammar:
 class GrammarGuide:
     """Follows one answer through a grammar. The tokens that end an answer may come where the grammar may end."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, where: str, spend: Callable[[], None]) -> None:
+        """`spend` is told when the grammar has come to a bound, and is of no more use to anybody."""
         self._matcher = matcher
+        self._where = where
+        self._spend = spend
 
     def mask(self) -> bytearray:
+        """Raises InvalidRequest where the grammar takes more than it may."""
         mask = bytearray(self._matcher.compute_bitmask())
         if self._matcher.is_error():
-            raise ValueError(f"the grammar can't be followed here: {_said(self._matcher)}")
+            raise self._too_much()
         return mask
 
     def accept(self, token: int) -> None:
-        """Raises ValueError for a token that the grammar does not allow."""
-        if not self._matcher.consume_token(token):
+        """Raises ValueError for a token that the grammar does not allow, and as `mask` does."""
+        if self._matcher.consume_token(token):
+            return
+        if any(words in self._matcher.get_error() for words in NOT_ALLOWED):
             raise ValueError(f"token {token} is not what the grammar allows")
+        raise self._too_much()
+
+    def _too_much(self) -> errors.InvalidRequest:
+        self._spend()
+        return _refused(self._where, f"half-way through the answer it takes more than it may: {_said(self._matcher)}")
 
 
 class JsonGuide(GrammarGuide):
     """One whose answer is JSON. A number comes to an end: no schema can say that, and a small model may go on."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
-        super().__init__(matcher)
+    def __init__(self, matcher: LLMatcher, where: str, spend: Callable[[], None], vocabulary: Vocabulary) -> None:
+        super().__init__(matcher, where, spend)
         self._vocabulary = vocabulary
         self._is_in_text = False
         self._is_escaped = False
@@ -105,7 +125,12 @@ class Compiling:
     future: Future[LLMatcher]
 
     def __init__(self) -> None:
+        self.is_spent = False
         self._began_at: float | None = None
+
+    def spend(self) -> None:
+        """It has come to a bound. Any thread may say so."""
+        self.is_spent = True
 
     def run(self, work: Callable[[], LLMatcher]) -> LLMatcher:
         """On the compiler's thread."""
@@ -131,7 +156,10 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._limits = LLParserLimits(verbose_errors=False)
+        self._limits = LLParserLimits(
+            max_lexer_states=MOST_LEXER_STATES, step_lexer_fuel=STEP_LEXER_FUEL, verbose_errors=False
+        )
+        self._is_unreadable = False
         self._kept: OrderedDict[str, Compiling] = OrderedDict()
         self._thread = _deep_thread()
 
@@ -139,15 +167,21 @@ class Grammars:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def prepare(self, where: str) -> None:
-        """Reads the vocabulary, where that is still to be done. Raises InvalidRequest, for the field that needs it,
-        where llguidance can't read this kind of tokenizer."""
-        if self.vocabulary.is_read:
-            return
+        """As `can_read`. Raises InvalidRequest, for the field that needs it, where the tokens can't be read."""
+        if not await self.can_read():
+            raise _refused(where, "this model's tokens can't be read")
+
+    async def can_read(self) -> bool:
+        """Reads the vocabulary, where that is still to be done. False where llguidance can't read this kind of
+        tokenizer."""
+        if self.vocabulary.is_read or self._is_unreadable:
+            return not self._is_unreadable
         try:
             await asyncio.wrap_future(self._thread.submit(self.vocabulary.prepare))
         except Exception as failure:  # Whatever foreign code raises over a foreign file.
             log.warning("the vocabulary can't be read: %s", failure)
-            raise _refused(where, "this model's tokens can't be read") from failure
+            self._is_unreadable = True
+        return not self._is_unreadable
 
     async def guide(self, grammar: Grammar) -> Guide:
         """For one answer, after `prepare`.
@@ -161,13 +195,16 @@ class Grammars:
             if self._kept.get(grammar.text) is compiling:
                 del self._kept[grammar.text]
             raise
+        # Not worth a thread: 5 us for a schema of 64 kB, as copies share what was compiled.
         copy = matcher.deep_copy()
-        return JsonGuide(copy, self.vocabulary) if grammar.is_json else GrammarGuide(copy)
+        if grammar.is_json:
+            return JsonGuide(copy, grammar.where, compiling.spend, self.vocabulary)
+        return GrammarGuide(copy, grammar.where, compiling.spend)
 
     def _compiling(self, grammar: Grammar) -> Compiling:
         """Whoever asks for the same as another, who has it or waits for it, gets the same."""
         compiling = self._kept.get(grammar.text)
-        if compiling is None:
+        if compiling is None or compiling.is_spent:
             compiling = self._kept[grammar.text] = Compiling()
             compiling.future = self._thread.submit(compiling.run, partial(self._compile, grammar))
             if len(self._kept) > KEPT:
@@ -192,9 +229,9 @@ def of_format(shape: ResponseFormat) -> Grammar:
     where = f"options.response_format.{shape.type}"
     match shape.type:
         case "json_object":
-            return Grammar(_of_schema({"type": "object"}), "options.response_format", is_json=True)
+            return Grammar(_of_schema(schema_of(shape)), "options.response_format", is_json=True)
         case "json_schema":
-            return Grammar(_of_schema(shape.json_schema or {}), where, is_json=True)
+            return Grammar(_of_schema(schema_of(shape)), where, is_json=True)
         case "regex":
             return Grammar(LLMatcher.grammar_from_regex(shape.regex or ""), where)
         case "choice":
@@ -206,13 +243,18 @@ def of_format(shape: ResponseFormat) -> Grammar:
             return Grammar(LLMatcher.grammar_from_lark(shape.grammar or ""), where)
 
 
-def of_calls(lark: str) -> Grammar:
-    """What `tool_grammar` makes of tools that must be called."""
-    return Grammar(LLMatcher.grammar_from_lark(lark), "tool_choice", is_json=True)
+def of_calls(lark: str, where: str) -> Grammar:
+    """What `tool_grammar` makes of tools, and of a format beside them."""
+    return Grammar(LLMatcher.grammar_from_lark(lark), where, is_json=True)
 
 
-def _of_schema(schema: dict[str, Any]) -> str:
-    return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)  # type: ignore[arg-type]  # these are some
+def schema_of(shape: ResponseFormat) -> Mapping[str, Any]:
+    """Of a format that is JSON."""
+    return (shape.json_schema or {}) if shape.type == "json_schema" else {"type": "object"}
+
+
+def _of_schema(schema: Mapping[str, Any]) -> str:
+    return LLMatcher.grammar_from_json_schema(dict(schema), overrides=JSON_STYLE)  # type: ignore[arg-type]  # these are some
 
 
 def _refused(where: str, rule: str) -> errors.InvalidRequest:
@@ -221,7 +263,7 @@ def _refused(where: str, rule: str) -> errors.InvalidRequest:
 
 def _said(matcher: LLMatcher) -> str:
     """llguidance's complaint in one line."""
-    return " ".join(matcher.get_error().split())[:MAX_SAID]
+    return " ".join(matcher.get_error().removesuffix("<non-verbose/>").split())[:MAX_SAID]
 
 
 def _deep_thread() -> ThreadPoolExecutor:

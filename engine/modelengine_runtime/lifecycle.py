@@ -97,7 +97,9 @@ class Lifecycle:
 
     async def drained(self) -> None:
         """Returns when no answer is open any more."""
-        while self._engine is not None and (loop := self._engine.loop).is_alive and loop.running + loop.waiting:
+        while (
+            (engine := self._engine) is not None and engine.loop.is_alive and engine.load.running + engine.load.waiting
+        ):
             await asyncio.sleep(DRAIN_POLL_S)
 
     def close(self) -> None:

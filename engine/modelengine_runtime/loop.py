@@ -163,6 +163,11 @@ class StepLoop(StepThread):
     def _fail_request(self, sequence: ChatSequence, failure: Exception) -> None:
         # The step thread answers nobody's request, so nothing but this tells whose line it is.
         whose = {"request_id": sequence.request_id} if sequence.request_id else {}
+        if isinstance(failure, errors.InvalidRequest):
+            # The request's own doing, as a grammar that comes to its bounds: nothing that a traceback would explain.
+            log.warning("request %d can't go on: %s", sequence.id, failure, extra=whose)
+            self._fail(sequence, failure)
+            return
         log.error("request %d failed", sequence.id, exc_info=failure, extra=whose)
         self._fail(sequence, errors.RequestFailed(f"the engine failed on this request: {failure}"))
 

@@ -18,9 +18,11 @@ from modelengine.exposition import counter, gauge
 from modelengine_api import metrics as of_requests
 from modelengine_api.metrics import Requests
 from modelengine_kernels.layout import BLOCK_TOKENS
+from modelengine_runtime.encoding import EncodingEngine
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import AnyEngine, Lifecycle
 from modelengine_runtime.progress import Stage
+from modelengine_runtime.scheduler import Load
 
 PART = "engine"
 MODEL = "model"
@@ -44,6 +46,13 @@ class EngineMetrics(Collector):
         engine = self._lifecycle.loaded
         if engine is not None:
             yield from self._queue(engine)
+            yield from self._steps(engine)
+        if isinstance(engine, EncodingEngine):
+            yield self._counter(
+                "modelengine_step_rows_total",
+                "Texts that became vectors, or queries with a document that became scores.",
+                engine.loop.work.rows,
+            )
         if isinstance(engine, Engine):
             yield from self._fullness(engine)
             yield from self._work(engine)
@@ -56,15 +65,15 @@ class EngineMetrics(Collector):
         return counter(name, meaning, (MODEL,), {(self._lifecycle.name,): value})
 
     def _queue(self, engine: AnyEngine) -> Iterator[Metric]:
-        running, waiting = engine.loop.running, engine.loop.waiting
-        yield self._gauge("modelengine_requests_running", "Requests that have a place in the batch.", running)
-        yield self._gauge("modelengine_requests_waiting", "Requests that wait for a place in the batch.", waiting)
+        load = engine.load
+        yield self._gauge("modelengine_requests_running", "Requests that have a place in the batch.", load.running)
+        yield self._gauge("modelengine_requests_waiting", "Requests that wait for a place in the batch.", load.waiting)
 
     def _fullness(self, engine: Engine) -> Iterator[Metric]:
-        load, limits = engine.loop.load, engine.limits
+        load, limits = engine.load, engine.limits
         yield self._gauge("modelengine_batch_places", "Places that the batch has.", limits.max_running)
         yield self._gauge(
-            "modelengine_kv_cache_usage_ratio", "Share of the KV cache that open requests hold, 0 to 1.", usage(engine)
+            "modelengine_kv_cache_usage_ratio", "Share of the KV cache that open requests hold, 0 to 1.", usage(load)
         )
         yield self._gauge(
             "modelengine_kv_cache_blocks", f"Blocks of {BLOCK_TOKENS} tokens that the KV cache has.", load.blocks_total
@@ -75,14 +84,24 @@ class EngineMetrics(Collector):
             load.blocks_cached,
         )
 
-    def _work(self, engine: Engine) -> Iterator[Metric]:
-        name, load, work, ended = self._lifecycle.name, engine.loop.load, engine.loop.work, engine.loop.counters
+    def _steps(self, engine: AnyEngine) -> Iterator[Metric]:
+        name, work, ended = self._lifecycle.name, engine.loop.work, engine.loop.counters
         yield counter(
             "modelengine_requests_total",
             "Requests by outcome: finished, aborted because the caller left, failed.",
             (MODEL, "outcome"),
             {(name, outcome): getattr(ended, outcome) for outcome in ("finished", "aborted", "failed")},
         )
+        yield self._counter("modelengine_steps_total", "Runs of the model, each over all that is due.", work.steps)
+        yield self._counter("modelengine_step_seconds_total", "Time that steps took.", work.seconds)
+        yield self._counter(
+            "modelengine_step_tokens_total",
+            "Tokens that went through the model, without guesses and without what fills up rows.",
+            work.tokens,
+        )
+
+    def _work(self, engine: Engine) -> Iterator[Metric]:
+        load = engine.load
         yield self._counter(
             "modelengine_preemptions_total",
             "Times that a request gave its cache up to others and waited again.",
@@ -96,18 +115,11 @@ class EngineMetrics(Collector):
         yield self._counter(
             "modelengine_generation_tokens_total",
             "Tokens that the model said, the ends of its turns included.",
-            work.generated,
-        )
-        yield self._counter("modelengine_steps_total", "Runs of the model, each over all that is due.", work.steps)
-        yield self._counter("modelengine_step_seconds_total", "Time that steps took.", work.seconds)
-        yield self._counter(
-            "modelengine_step_tokens_total",
-            "Tokens that went through the model, without guesses.",
-            work.tokens,
+            engine.loop.work.generated,
         )
 
     def _cache(self, engine: Engine) -> Iterator[Metric]:
-        load = engine.loop.load
+        load = engine.load
         yield self._counter(
             "modelengine_prefix_cache_query_tokens_total",
             "Tokens that were looked up in the prefix cache.",
@@ -135,11 +147,11 @@ class VllmMetrics(Collector):
         engine = self._lifecycle.loaded
         if not isinstance(engine, Engine):
             return
-        name, load = self._lifecycle.name, engine.loop.load
+        name, load = self._lifecycle.name, engine.load
         for metric, value, ours in (
             ("vllm:num_requests_running", load.running, "modelengine_requests_running"),
             ("vllm:num_requests_waiting", load.waiting, "modelengine_requests_waiting"),
-            ("vllm:kv_cache_usage_perc", usage(engine), "modelengine_kv_cache_usage_ratio"),
+            ("vllm:kv_cache_usage_perc", usage(load), "modelengine_kv_cache_usage_ratio"),
         ):
             yield gauge(metric, f"vLLM's name for {ours}.", (VLLM_MODEL,), {(name,): value})
         for metric, count, ours in (
@@ -164,8 +176,8 @@ class VllmMetrics(Collector):
         )
 
 
-def usage(engine: Engine) -> float:
-    load = engine.loop.load
+def usage(load: Load) -> float:
+    """Share of the KV cache that is held, 0 to 1."""
     return load.blocks_used / load.blocks_total if load.blocks_total else 0.0
 
 

@@ -11,6 +11,9 @@ from modelengine_runtime.loop import Runner
 from modelengine_runtime.parsing import AnswerParser
 from modelengine_runtime.text import Decode
 
+# What stands in a text for bytes that are no character.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 
 class Tokenizer(Protocol):
     """The call of a transformers tokenizer that makes a prompt."""
@@ -35,8 +38,11 @@ class Parsers(Protocol):
         """How a response template says that calls are marked and written; None for a model that makes none."""
         ...
 
-    def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
-        """For the answer to this prompt; None where all of it is content."""
+    def parser(
+        self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]], has_format: bool = False
+    ) -> AnswerParser | None:
+        """For the answer to this prompt; None where all of it is content. `has_format`: it either is JSON, which may
+        have marks in its texts, or begins with a call."""
         ...
 
 
@@ -64,9 +70,10 @@ class LoadedModel:
     parsers: Parsers | None = None
     grammars: Grammars | None = None
 
-    def spell(self, token: int) -> tuple[str, bytes]:
-        """The token's text and its bytes. The first to be asked for may take seconds."""
-        if self.grammars is not None:
+    def spell(self, token: int) -> tuple[str, bytes | None]:
+        """The token's text, and its bytes where they are known."""
+        if self.grammars is not None and self.grammars.vocabulary.is_read:
             return self.grammars.vocabulary.spell(token)
         text = self.decode([token])
-        return text, text.encode()
+        # A piece of a character, and a special token, can't be told by their text.
+        return text, None if REPLACEMENT in text or not text else text.encode()

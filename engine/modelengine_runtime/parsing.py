@@ -41,13 +41,42 @@ Delta = Content | Thought | Call
 
 
 class Regions(Protocol):
-    """Finds the regions of an answer. Events are those of transformers' ResponseParser, and GIVEN_BACK."""
+    """Finds the regions of an answer. Events are those of transformers' ResponseParser, and GIVEN_BACK; the `value` of
+    a region of calls is what `calls` makes of it."""
 
     initial_events: list[dict[str, Any]]
 
     def feed(self, text: str) -> list[dict[str, Any]]: ...
 
     def end(self) -> list[dict[str, Any]]: ...
+
+
+class Either:
+    """The Regions of an answer that has calls, or, where it does not begin with the mark of one, none at all."""
+
+    def __init__(self, of_calls: Regions, mark: str) -> None:
+        self.initial_events: list[dict[str, Any]] = []
+        self._of_calls = of_calls
+        self._mark = mark
+        # What has come while it may still become either.
+        self._held = ""
+        self._calls: bool | None = None
+
+    def feed(self, text: str) -> list[dict[str, Any]]:
+        if self._calls is None:
+            text = self._held + text
+            if len(text) < len(self._mark) and self._mark.startswith(text):
+                self._held = text
+                return []
+            self._calls = text.startswith(self._mark)
+        return self._of_calls.feed(text) if self._calls else _plain(text)
+
+    def end(self) -> list[dict[str, Any]]:
+        return self._of_calls.end() if self._calls else _plain(self._held if self._calls is None else "")
+
+
+def _plain(text: str) -> list[dict[str, Any]]:
+    return [{"type": "region_chunk", "field": None, "text": text}] if text else []
 
 
 class AnswerParser:
@@ -104,8 +133,8 @@ class AnswerParser:
             self._is_fresh = not text
         return text
 
-    def _call(self, value: Any) -> Sequence[Delta]:
-        made = [Call(self.calls + i, name, arguments) for i, (name, arguments) in enumerate(calls(value))]
+    def _call(self, value: Sequence[tuple[str, str]]) -> Sequence[Delta]:
+        made = [Call(self.calls + i, name, arguments) for i, (name, arguments) in enumerate(value)]
         self.calls += len(made)
         self._is_fresh = True
         return made

@@ -60,9 +60,9 @@ def must_follow(request: ChatRequest) -> bool:
 
 
 def has_format(request: ChatRequest) -> bool:
-    """Whether its content is bound to a form."""
+    """Whether its content is bound to a form. An answer that must call a tool has none."""
     shape = request.options.response_format
-    return shape is not None and shape.type != "text"
+    return shape is not None and shape.type != "text" and request.tool_choice != "required"
 
 
 def thinking(request: ChatRequest) -> bool | None:

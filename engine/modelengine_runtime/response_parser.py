@@ -15,7 +15,7 @@ from typing import Any
 from transformers.utils.chat_parsing import ResponseParser
 from transformers.utils.chat_parsing.response_templates import load_response_template
 
-from modelengine_runtime import parsing
+from modelengine_runtime import parsing, tool_grammar
 from modelengine_runtime.parsing import GIVEN_BACK, REASONING, TOOL_CALLS, AnswerParser
 
 # How much of the prompt's end may belong to the answer: what a chat template writes of the assistant's turn is short.
@@ -64,7 +64,7 @@ class LenientParser(ResponseParser):  # type: ignore[misc]  # transformers is un
         try:
             super()._close_current(events)
             if field == TOOL_CALLS:
-                parsing.calls(events[-1]["value"])
+                events[-1]["value"] = parsing.calls(events[-1]["value"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # The mark that closes it has been read by now.
             del events[before:]
@@ -88,15 +88,20 @@ class ResponseTemplate:
         """How calls are marked and written; None for a model that makes none."""
         return self.fields.get(TOOL_CALLS)
 
-    def parser(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]]) -> AnswerParser | None:
-        """For the answer to this prompt; None where all of it is content. Without tools nothing is a call."""
+    def parser(
+        self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]], has_format: bool = False
+    ) -> AnswerParser | None:
+        """For the answer to this prompt; None where all of it is content. Without tools nothing is a call.
+        `has_format`: it either is JSON, which may have marks in its texts, or begins with a call."""
         if not tools and not self._thinks:
             return None
         template, beginnings = self._with_tools if tools else self._without_tools
         prefix = self._decode(prompt[-PREFIX_TOKENS:])
         if not template.start_anchor_re.search(prefix):
             prefix = ""
-        return AnswerParser(LenientParser(template, beginnings, prefix, tools))
+        regions = LenientParser(template, beginnings, prefix, tools)
+        mark = None if self.calls is None else tool_grammar.opening(self.calls)
+        return AnswerParser(parsing.Either(regions, mark) if has_format and mark else regions)
 
     def needs(self, token: str) -> bool:
         """Whether this special token is one of the marks, and must stand in the text."""

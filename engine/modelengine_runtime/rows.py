@@ -1,12 +1,13 @@
 """From the texts of a request to the rows that the model takes: prompts put before, tokenized, none too long.
 
-Runs in the encoding thread, which has a tokenizer of its own.
+Runs in the encoding thread, which has a tokenizer of its own, a slice of the texts at a time: between two slices it is
+the turn of the other requests.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,15 @@ class Taken:
 Encoded = Mapping[str, Sequence[int]]
 # Encodes the texts with these numbers, each cut to the model's length or not.
 Encode = Callable[[Sequence[int], bool], Sequence[Encoded]]
+# Yields between two slices.
+InSlices = Generator[None, None, Taken]
+
+# A slice takes some tens of milliseconds. A text that is longer is one of its own.
+SLICE_TEXTS = 64
+SLICE_CHARACTERS = 65_536
 
 
-def of_embed(tokenizer: Any, model: LoadedEncoder, request: EmbedRequest) -> Taken:
+def of_embed(tokenizer: Any, model: LoadedEncoder, request: EmbedRequest) -> InSlices:
     """Raises InvalidRequest for an input that is too long, a prompt or a size that the model does not have."""
     options = request.options
     if options.dimensions is not None and options.dimensions > model.dimensions:
@@ -42,20 +49,22 @@ def of_embed(tokenizer: Any, model: LoadedEncoder, request: EmbedRequest) -> Tak
             f"got {options.dimensions}"
         )
     prompt = _prompt(model, options.prompt_name)
+    prompt_length = _prompt_length(tokenizer, model, _cased(model, prompt)) if prompt else 0
+    skipped = 0 if model.pools_prompt else prompt_length
     # Without what is around a text, as sentence-transformers takes it: a line's end would make another vector.
     texts = [_cased(model, (prompt + text).strip()) for text in request.inputs]
 
     def encode(numbers: Sequence[int], cuts: bool) -> Sequence[Encoded]:
         return _encoded(tokenizer, [texts[i] for i in numbers], None, model.context_length if cuts else None)
 
-    found, truncated = _fitting(encode, len(texts), model.context_length, "inputs", options.truncate)
-    skipped = 0 if model.pools_prompt or not prompt else _prompt_length(tokenizer, _cased(model, prompt))
+    fitting = _Fitting(encode, model.context_length, "inputs", options.truncate, least=skipped + 1)
+    yield from fitting.run([len(text) for text in texts])
     normalize = model.normalizes if options.normalize is None else options.normalize
-    rows = [_row(one, skipped=skipped, dimensions=options.dimensions, normalize=normalize) for one in found]
-    return Taken(rows, truncated)
+    rows = [_row(one, skipped=skipped, dimensions=options.dimensions, normalize=normalize) for one in fitting.found]
+    return Taken(rows, fitting.truncated)
 
 
-def of_rerank(tokenizer: Any, model: LoadedEncoder, request: RerankRequest) -> Taken:
+def of_rerank(tokenizer: Any, model: LoadedEncoder, request: RerankRequest) -> InSlices:
     """Raises InvalidRequest for a query that leaves no room, and for a document that is too long with it."""
     query_length = len(_encoded(tokenizer, [request.query], None, None)[0]["input_ids"])
     if query_length >= model.context_length:
@@ -70,31 +79,57 @@ def of_rerank(tokenizer: Any, model: LoadedEncoder, request: RerankRequest) -> T
         limit = model.context_length if cuts else None
         return _encoded(tokenizer, [request.query] * len(documents), documents, limit)
 
-    found, truncated = _fitting(
-        encode, len(request.documents), model.context_length, "documents", request.options.truncate
-    )
-    return Taken([_row(one, normalize=normalize) for one in found], truncated)
+    fitting = _Fitting(encode, model.context_length, "documents", request.options.truncate)
+    yield from fitting.run([len(request.query) + len(document) for document in request.documents])
+    return Taken([_row(one, normalize=normalize) for one in fitting.found], fitting.truncated)
 
 
-def _fitting(
-    encode: Encode, count: int, limit: int, field: str, truncate: bool
-) -> tuple[Sequence[Mapping[str, Sequence[int]]], int]:
-    """Every text encoded, and how many of them had to be cut."""
-    found = list(encode(range(count), False))
-    long = [i for i, one in enumerate(found) if len(one["input_ids"]) > limit]
-    if long and not truncate:
-        first = long[0]
-        raise errors.InvalidRequest(
-            f"{field}[{first}]: has {len(found[first]['input_ids'])} tokens, the model takes {limit}"
-            f"{' of query and document together' if field == 'documents' else ''}; truncate cuts what is too long"
-        )
-    for i, one in enumerate(found):
-        if not len(one["input_ids"]):
-            raise errors.InvalidRequest(f"{field}[{i}]: the model's tokenizer makes nothing of it")
-    if long:
-        for i, one in zip(long, encode(long, True), strict=True):
-            found[i] = one
-    return found, len(long)
+class _Fitting:
+    """Every text encoded, and how many of them had to be cut. `least` is how many tokens a text must come to."""
+
+    def __init__(self, encode: Encode, limit: int, field: str, truncate: bool, least: int = 1) -> None:
+        self.found: list[Encoded] = []
+        self.truncated = 0
+        self._encode = encode
+        self._limit = limit
+        self._field = field
+        self._truncate = truncate
+        self._least = least
+
+    def run(self, lengths: Sequence[int]) -> Generator[None, None, None]:
+        """`lengths` are the texts', in characters."""
+        for numbers in slices(lengths):
+            if numbers.start:
+                yield
+            self._take(numbers)
+
+    def _take(self, numbers: range) -> None:
+        found = dict(zip(numbers, self._encode(numbers, False), strict=True))
+        long = [i for i, one in found.items() if len(one["input_ids"]) > self._limit]
+        if long and not self._truncate:
+            raise errors.InvalidRequest(
+                f"{self._field}[{long[0]}]: has {len(found[long[0]]['input_ids'])} tokens, the model takes "
+                f"{self._limit}{' of query and document together' if self._field == 'documents' else ''}; truncate "
+                "cuts what is too long"
+            )
+        for i, one in found.items():
+            if len(one["input_ids"]) < self._least:
+                raise errors.InvalidRequest(f"{self._field}[{i}]: the model's tokenizer makes nothing of it")
+        if long:
+            found |= zip(long, self._encode(long, True), strict=True)
+        self.found += found.values()
+        self.truncated += len(long)
+
+
+def slices(lengths: Sequence[int]) -> Iterator[range]:
+    """The numbers of the texts that are tokenized in one go, for texts of so many characters."""
+    begin, size = 0, 0
+    for i, length in enumerate(lengths):
+        if i > begin and (i - begin == SLICE_TEXTS or size + length > SLICE_CHARACTERS):
+            yield range(begin, i)
+            begin, size = i, 0
+        size += length
+    yield range(begin, len(lengths))
 
 
 def _prompt(model: LoadedEncoder, name: str | None) -> str:
@@ -111,11 +146,19 @@ def _cased(model: LoadedEncoder, text: str) -> str:
     return text.lower() if model.lowercases else text
 
 
-def _prompt_length(tokenizer: Any, prompt: str) -> int:
-    """How many tokens the prompt takes at the front of a text: without the one that ends a text."""
-    tokens = tokenizer(prompt)["input_ids"]
+def _prompt_length(tokenizer: Any, model: LoadedEncoder, prompt: str) -> int:
+    """How many tokens the prompt takes at the front of a text: without the one that ends a text.
+
+    Raises InvalidRequest where it leaves no room: of a text that is cut nothing would be left.
+    """
+    tokens = _encoded(tokenizer, [prompt], None, None)[0]["input_ids"]
+    if len(tokens) >= model.context_length:
+        raise errors.InvalidRequest(
+            f"options.prompt_name: the prompt has {len(tokens)} tokens, the model takes {model.context_length} of "
+            "prompt and input together"
+        )
     ends = (tokenizer.sep_token_id, tokenizer.eos_token_id)
-    return len(tokens) - (tokens[-1] is not None and tokens[-1] in ends)
+    return len(tokens) - (len(tokens) > 0 and tokens[-1] in ends)
 
 
 def _encoded(

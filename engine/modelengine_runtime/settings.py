@@ -12,6 +12,7 @@ from modelengine.flows import HOST_VARIABLE
 from modelengine.protocol import CHAT, PROTOCOLS
 from modelengine_api import pages
 from modelengine_api.pages import Policy
+from modelengine_runtime.checkpoint import PROTOCOL_VARIABLE
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4")
@@ -57,7 +58,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
     return Settings(
         model_source=read.text(env, "MODELENGINE_MODEL_SOURCE", "demo"),
         model_name=read.text(env, "MODELENGINE_MODEL_NAME", ""),
-        protocol=read.choice(env, "MODELENGINE_PROTOCOL", CHAT, PROTOCOLS),
+        protocol=read.choice(env, PROTOCOL_VARIABLE, CHAT, PROTOCOLS),
         listen_host=listen_host,
         listen_port=read.integer(env, "MODELENGINE_LISTEN_PORT", 0, at_least=0, at_most=65535),
         advertise_host=read.text(env, "MODELENGINE_ADVERTISE_HOST", addresses.dialled_by_others(listen_host)),

@@ -1,4 +1,4 @@
-"""The grammar of an answer that must call a tool, from how the model marks its calls. Pure."""
+"""The grammar of an answer that must call a tool, or else be JSON, from how the model marks its calls. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ JSON_STYLE: Mapping[str, Any] = {
 WHOLE = "{content}"
 PLACE = re.compile(r"\{content\.(\w+)\}")
 ESCAPED = re.compile(r"\\([^\w\s])")
+# How no JSON begins.
+IS_NO_JSON = re.compile(r'\[?[^\s\[\]{"\-\dtfn]')
 MEANS_MORE = re.compile(r"[\\^$.*+?()\[\]{}|]")
 
 
@@ -29,17 +31,21 @@ def grammar(
     tools: Sequence[Mapping[str, Any]],
     is_one: bool,
     symbols: Callable[[str], str],
+    otherwise: Mapping[str, Any] | None = None,
 ) -> str | None:
-    """In Lark's notation: calls of these tools with arguments that their schemas allow, one or several.
+    """In Lark's notation: calls of these tools with arguments that their schemas allow, one or several; or, where there
+    is a schema of what may be said `otherwise`, that.
 
-    `field` is that of the calls in a response template; None where its calls are no JSON between two texts. `symbols`
-    writes such a text in Lark's notation.
+    `field` is that of the calls in a response template; None where its calls are no JSON between two texts, or can't be
+    told from what may be said otherwise. `symbols` writes such a text in Lark's notation.
     """
-    begin, end, keys = _text(field, "open"), _text(field, "close"), _keys(field.get("transform"))
+    begin, end, keys = opening(field), _text(field, "close"), _keys(field.get("transform"))
     if begin is None or end is None or keys is None or field.get("content") != "json" or field.get("content_args"):
         return None
+    if otherwise is not None and not IS_NO_JSON.match(begin):
+        return None
     rules = [
-        f"start: call{'' if is_one else ' (NEWLINE? call)*'}",
+        f"start: call{'' if is_one else ' (NEWLINE? call)*'}{'' if otherwise is None else ' | said'}",
         f"call: {symbols(begin)} NEWLINE? function NEWLINE? {symbols(end)}",
         f"function: {' | '.join(f'function_{i}' for i in range(len(tools)))}",
         r'NEWLINE: "\n"',
@@ -48,13 +54,24 @@ def grammar(
     for i, tool in enumerate(tools):
         function = tool["function"]
         name = json.dumps(function["name"], ensure_ascii=False)
-        schema = {"type": "object", **(function.get("parameters") or {}), "x-guidance": JSON_STYLE}
+        schema = {"type": "object", **(function.get("parameters") or {})}
         before = f"{_literal(f'{{{json.dumps(keys[0])}:')} SPACE? {_literal(f'{name},')} SPACE?"
         rules += [
             f'function_{i}: {before} {_literal(f"{json.dumps(keys[1])}:")} SPACE? arguments_{i} "}}"',
-            f"arguments_{i}: %json {json.dumps(schema, ensure_ascii=False)}",
+            f"arguments_{i}: {_json(schema)}",
         ]
+    if otherwise is not None:
+        rules.append(f"said: {_json(otherwise)}")
     return "\n".join(rules)
+
+
+def opening(field: Mapping[str, Any]) -> str | None:
+    """The text that begins a call; None where it is not always the same."""
+    return _text(field, "open")
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': JSON_STYLE}, ensure_ascii=False)}"
 
 
 def _literal(text: str) -> str:

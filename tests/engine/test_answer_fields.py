@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 from demo_backend import asking, backend, streamed
 from modelengine import errors
 from modelengine_runtime.app import EngineBackend
+from modelengine_runtime.engine import Engine
+from modelengine_runtime.grammars import Grammars
+from modelengine_runtime.vocabulary import Vocabulary
 
 QUESTION = "给我介绍一下大型语言模型。"
 
@@ -54,6 +58,26 @@ async def test_likelihoods_are_the_models_own_where_its_choice_is_bound(demo: En
     answer = await demo.whole(bound)
     assert answer["logprobs"][0]["token"] != answer["logprobs"][0]["top"][0]["token"]
     assert answer["logprobs"][0]["logprob"] < answer["logprobs"][0]["top"][0]["logprob"]
+
+
+async def test_they_are_told_of_a_model_whose_tokens_can_t_be_read_for_grammars(demo: EngineBackend) -> None:
+    known = await logprobs(demo, top_logprobs=2)
+    engine = demo._lifecycle.engine
+    assert isinstance(engine, Engine)
+    whole, unread = engine.model, Grammars(Vocabulary(lambda: "{}", [2]))
+    engine.model = dataclasses.replace(whole, grammars=unread)
+    try:
+        came = await logprobs(demo, top_logprobs=2)
+        with pytest.raises(errors.InvalidRequest, match="tokens can't be read"):
+            await demo.whole(asking(QUESTION, top_logprobs=2, response_format={"type": "json_object"}))
+    finally:
+        engine.model = whole
+        unread.close()
+    for each, other in zip(came, known, strict=True):
+        assert (each["token_id"], each["logprob"]) == (other["token_id"], other["logprob"])
+        # What is a piece of a character has no bytes that anybody could know.
+        assert each["bytes"] == (other["bytes"] if "\ufffd" not in each["token"] else None)
+    assert any(each["bytes"] for each in came)
 
 
 async def test_who_did_not_ask_hears_nothing(demo: EngineBackend) -> None:

@@ -20,7 +20,7 @@ from transformers.cli.serving.utils import get_response_template
 from transformers.utils.chat_parsing import ResponseParser
 
 from modelengine.chats import FinishReason
-from modelengine_runtime import loader, response_parser
+from modelengine_runtime import loader, parsing, response_parser
 from modelengine_runtime.answers import Renderer, whole
 from modelengine_runtime.parsing import Call, Content, Delta, Thought
 from modelengine_runtime.response_parser import ResponseTemplate
@@ -232,6 +232,37 @@ def test_calls_that_are_not_quite_json_are_read_as_their_template_says() -> None
     assert parser is not None
     text = '<|tool_call>call:get_time{city:<|"|>a "b"<|"|>,n:3}<tool_call|>'
     assert parser.feed(text) == [Call(0, "get_time", json.dumps({"city": 'a "b"', "n": 3}))]
+
+
+@pytest.mark.parametrize(
+    ("text", "deltas"),
+    [
+        (f'["{CALL}"]', [Content(f'["{CALL}"]')]),
+        (CALL, [Call(0, *CALLED)]),
+        (CALL + CALL, [Call(0, *CALLED), Call(1, *CALLED)]),
+        ("<tool_", [Content("<tool_")]),
+        ("<tool_x", [Content("<tool_x")]),
+        ("", []),
+    ],
+)
+def test_beside_a_format_only_an_answer_that_begins_with_a_mark_has_calls(text: str, deltas: list[Delta]) -> None:
+    for cut in range(len(text) + 1):
+        parser = template().parser([], TOOLS, has_format=True)
+        assert parser is not None
+        assert joined([*parser.feed(text[:cut]), *parser.feed(text[cut:]), *parser.end()]) == deltas
+
+
+def test_a_call_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+
+    def noted(value: Any) -> list[tuple[str, str]]:
+        decoded.append(value)
+        return calls(value)
+
+    calls = parsing.calls
+    monkeypatch.setattr(parsing, "calls", noted)
+    assert read(CALL + CALL) == [Call(0, *CALLED), Call(1, *CALLED)]
+    assert len(decoded) == 2
 
 
 def test_a_model_that_has_no_thoughts_and_is_offered_no_tools_needs_no_parser() -> None:

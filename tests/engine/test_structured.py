@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import jsonschema
@@ -19,6 +20,7 @@ from json_schemas import schema
 from modelengine import errors
 from modelengine_runtime.app import EngineBackend
 from modelengine_runtime.grammars import Grammar, Grammars
+from modelengine_runtime.sampling import Guide
 from modelengine_runtime.scheduler import Load
 from modelengine_runtime.vocabulary import Vocabulary
 
@@ -196,6 +198,68 @@ async def test_the_deepest_of_what_is_allowed_does_not_end_the_process(demo: Eng
         assert answer["content"]
 
 
+# Few characters, and so many ways to read a text that llguidance gives up after some letters.
+BRANCHING = "(" + "|".join(f"[a-z\\p{{L}}]*{letter}.{{0,120}}[^{letter}]" for letter in "abcdefgh") + ")*"
+
+
+async def rest_of(stream: AsyncIterator[bytes]) -> list[bytes]:
+    return [line async for line in stream]
+
+
+def follow(guide: Guide, tokens: Sequence[int]) -> None:
+    for token in tokens:
+        guide.mask()
+        guide.accept(token)
+
+
+async def test_a_format_that_comes_to_its_bounds_half_way_ends_that_answer_alone(
+    demo: EngineBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = await demo.whole(asking("Count from 1 to 20."))
+    for _ in range(2):
+        beside = asyncio.create_task(demo.whole(asking("Count from 1 to 20.")))
+        shape = shaped("regex", BRANCHING)
+        stream = demo.stream(asking("a", response_format=shape, temperature=2, seed=1, max_new_tokens=60))
+        # Some of it comes, the second time too: nothing is left of the first.
+        assert await anext(stream)
+        with pytest.raises(errors.InvalidRequest) as ended:
+            await rest_of(stream)
+        rule = "half-way through the answer it takes more than it may: lexer error: too many expressions constructed"
+        assert ended.value.message == f"options.response_format.regex: {rule}"
+        assert (await beside)["content"] == alone["content"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_grammar_whose_lexer_has_grown_to_its_bound_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[str]
+) -> None:
+    monkeypatch.setattr("modelengine_runtime.grammars.MOST_LEXER_STATES", 300)
+    describe = (paths.MODEL / "tokenizer.json").read_text
+    letters = [Vocabulary(describe, [2]).prepare().tokenize_str(letter)[0] for letter in "ab"]
+    grammars = Grammars(Vocabulary(describe, [2]))
+    await grammars.prepare("a test")
+    grammar = Grammar(LLMatcher.grammar_from_regex("(a|b)*a(a|b){30}"), "options.response_format.regex")
+    for _ in range(2):
+        guide, text = await grammars.guide(grammar), random.Random(0).choices(letters, k=2000)
+        follow(guide, text[:20])
+        with pytest.raises(errors.InvalidRequest, match=r"regex: half-way .* too many states: 300 >= 300$"):
+            follow(guide, text[20:])
+    assert len(compiled) == 2
+    grammars.close()
+
+
+async def test_the_grammars_that_are_kept_are_those_that_were_asked_for_last(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[str]
+) -> None:
+    monkeypatch.setattr("modelengine_runtime.grammars.KEPT", 2)
+    grammars = Grammars(Vocabulary((paths.MODEL / "tokenizer.json").read_text, [2]))
+    await grammars.prepare("a test")
+    for word in ("one", "two", "one", "three", "one", "two"):
+        await grammars.guide(Grammar(LLMatcher.grammar_from_regex(word), "a test"))
+    assert [text.count("two") for text in compiled] == [0, 1, 0, 1]
+    grammars.close()
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The grammars that were compiled; one with the word `slowly` takes a second."""
@@ -249,14 +313,17 @@ async def test_what_was_no_grammar_is_refused_again(demo: EngineBackend, compile
     [
         ({"think": True}, "options.think: an answer in a response_format begins with it"),
         (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "options.response_format: does not go with tools",
+            {
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+                "response_format": {"type": "regex", "regex": "a"},
+            },
+            "options.response_format: goes with tools only as JSON",
         ),
     ],
 )
 async def test_what_does_not_go_with_a_format_is_refused(demo: EngineBackend, more: dict[str, Any], says: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=says):
-        await demo.whole(asking("a", response_format=shaped("json_object"), **more))
+        await demo.whole(asking("a", **{"response_format": shaped("json_object"), **more}))
 
 
 async def test_a_mark_inside_of_a_text_stays_there(demo: EngineBackend) -> None:
@@ -297,8 +364,12 @@ async def test_a_letter_that_ends_an_answer_is_none_in_a_text(demo: EngineBacken
     grammars.close()
 
 
-async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it() -> None:
+async def test_a_tokenizer_that_nobody_can_read_is_told_by_the_field_that_needs_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     grammars = Grammars(Vocabulary(lambda: "{}", [2]))
-    with pytest.raises(errors.InvalidRequest, match=r"options\.top_logprobs: this model's tokens can't be read"):
-        await grammars.prepare("options.top_logprobs")
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequest, match=r"options\.response_format: this model's tokens can't be read"):
+            await grammars.prepare("options.response_format")
+    assert caplog.text.count("the vocabulary can't be read") == 1
     grammars.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from demo.tasks import tools
 from demo_backend import asking, backend, streamed
 from modelengine import errors
 from modelengine_runtime.app import EngineBackend
+from modelengine_runtime.engine import Engine
 
 TOOLS = [tool.as_openai() for tool in tools.TOOLS.values()]
 QUESTION = "What is the weather in Paris?"
@@ -120,6 +122,90 @@ async def test_a_tool_that_must_be_called_is_called_with_arguments_that_its_sche
             jsonschema.validate(json.loads(call["function"]["arguments"]), schemas[call["function"]["name"]])
         assert answer["finish_reason"] == "length" or answer["content"] == ""
     assert {'odd "name"', "get_time"} <= names
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Köln", "<tool_call>"]}, "n": {"type": "integer", "maximum": 99}},
+    "required": ["city", "n"],
+    "additionalProperties": False,
+}
+EITHER: dict[str, Any] = {"tools": TOOLS, "response_format": {"type": "json_schema", "json_schema": CITY}}
+
+
+async def test_beside_a_format_a_tool_is_called_or_the_format_followed(demo: EngineBackend) -> None:
+    called = await demo.whole(asking(QUESTION, **EITHER))
+    assert without_ids(called["tool_calls"]) == without_ids(
+        (await demo.whole(asking(QUESTION, tools=TOOLS)))["tool_calls"]
+    )
+    assert (called["finish_reason"], called["content"]) == ("tool_calls", "")
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}
+    kinds = set()
+    for seed in range(24):
+        said = asking("Hello!", **EITHER, temperature=3, seed=seed, max_new_tokens=80)
+        answer = await demo.whole(said)
+        if answer["finish_reason"] == "stop":
+            assert "tool_calls" not in answer
+            jsonschema.validate(json.loads(answer["content"]), CITY)
+        for call in answer.get("tool_calls", ()):
+            jsonschema.validate(json.loads(call["function"]["arguments"]), schemas[call["function"]["name"]])
+            assert answer["finish_reason"] == "length" or answer["content"] == ""
+        kinds.add(answer["finish_reason"])
+        came = joined(await streamed(demo, said))
+        assert without_ids(came["tool_calls"]) == without_ids(answer.get("tool_calls", []))
+        assert (came["content"], came["finish_reason"]) == (answer["content"], answer["finish_reason"])
+    assert {"tool_calls", "stop"} <= kinds
+
+
+async def test_a_call_that_only_stands_in_a_text_of_the_format_is_none(demo: EngineBackend) -> None:
+    text = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>'
+    shape = {"type": "json_schema", "json_schema": {"const": [text]}}
+    # The model would call; it must not, from its first token on.
+    never = dict.fromkeys((await demo.whole(asking(QUESTION, tools=TOOLS)))["token_ids"][:1], -100.0)
+    answer = await demo.whole(
+        asking(QUESTION, tools=TOOLS, response_format=shape, logit_bias=never, max_new_tokens=200)
+    )
+    assert (answer["finish_reason"], json.loads(answer["content"])) == ("stop", [text])
+    assert "tool_calls" not in answer
+
+
+@pytest.mark.parametrize("more", [{}, {"parallel_tool_calls": False}])
+async def test_an_answer_of_either_kind_that_broke_off_goes_on(demo: EngineBackend, more: dict[str, Any]) -> None:
+    for question in (QUESTION, "Hello!"):
+        request = asking(question, **EITHER, **more, max_new_tokens=80)
+        whole = await streamed(demo, request)
+        tokens = [token for message in whole for token in message["token_ids"]]
+        for came in range(len(tokens)):
+            resume = {"token_ids": tuple(tokens[:came])}
+            held = await streamed(demo, asking(question, **EITHER, **more, max_new_tokens=80, resume=resume))
+            before = [
+                part for part in whole[:-1] if part["token_ids"] and part["index"] + len(part["token_ids"]) <= came
+            ]
+            both = joined([*before, *held])
+            assert without_ids(both["tool_calls"]) == without_ids(joined(whole)["tool_calls"])
+            assert both["content"] == joined(whole)["content"]
+
+
+async def test_a_model_whose_calls_no_grammar_can_follow_is_not_bound_to_a_format_beside_tools(
+    demo: EngineBackend,
+) -> None:
+    engine = demo._lifecycle.engine
+    assert isinstance(engine, Engine)
+    whole = engine.model
+    engine.model = dataclasses.replace(whole, parsers=None)
+    try:
+        with pytest.raises(
+            errors.InvalidRequest, match=r"options\.response_format: 'demo' can't be made to follow it or"
+        ):
+            await demo.whole(asking(QUESTION, **EITHER))
+    finally:
+        engine.model = whole
+
+
+async def test_a_format_does_not_bind_an_answer_that_must_call(demo: EngineBackend) -> None:
+    bound = await demo.whole(asking(QUESTION, **EITHER, tool_choice="required"))
+    free = await demo.whole(asking(QUESTION, tools=TOOLS, tool_choice="required"))
+    assert without_ids(bound["tool_calls"]) == without_ids(free["tool_calls"])
 
 
 async def test_an_answer_with_one_call_ends_behind_it_and_so_does_what_goes_on_with_it(demo: EngineBackend) -> None:

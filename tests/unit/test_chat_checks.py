@@ -9,6 +9,17 @@ from modelengine_api import chat_checks
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
+def with_parameters(parameters):
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
+def nested(levels):
+    inner = {}
+    for _ in range(levels):
+        inner = {"items": inner}
+    return inner
+
+
 def request(messages=({"role": "user", "content": "hello"},), tools=(TOOL,), tool_choice=None, **options):
     return chat_request("demo", messages, tools, options, True, None, tool_choice)
 
@@ -34,6 +45,11 @@ def function(arguments):
         request(response_format={"type": "text"}),
         request(tools=None, response_format={"type": "json_schema", "json_schema": {"a": [{"b": [{}]}]}}),
         request(max_tokens=3, max_new_tokens=3),
+        request(response_format={"type": "json_object"}),
+        request(tool_choice="required", response_format={"type": "json_schema", "json_schema": {}}),
+        # Written out for the model, and no grammar.
+        request(tools=[with_parameters({"description": "y" * 70_000, "x-guidance": {}})]),
+        request(tools=[with_parameters({"description": "y" * 70_000})], tool_choice="auto"),
     ],
 )
 def test_what_is_right_passes(chat):
@@ -61,6 +77,27 @@ def test_what_is_right_passes(chat):
         (request(function("{")), "messages[0].tool_calls[0].function.arguments: must be an object, or its JSON"),
         (request(function(3)), "messages[0].tool_calls[0].function.arguments: must be an object, or its JSON"),
         (request(tools=(), tool_choice="none"), "tool_choice: says how to use tools, but there are no tools"),
+        (
+            request(tools=[with_parameters({"description": "y" * 70_000})], tool_choice="required"),
+            "tools[0].function.parameters: must have at most 65536 characters",
+        ),
+        (
+            request(tools=[with_parameters({"x-guidance": {}})], tool_choice="required"),
+            "tools[0].function.parameters.x-guidance: is not for requests",
+        ),
+        (request(tools=[with_parameters(nested(100))]), "tools[0].function.parameters: must be at most 64 levels deep"),
+        (
+            request(tools=({**TOOL, "x": "y" * 70_000},), response_format={"type": "json_object"}),
+            "tools: must have at most 65536 characters where they stand beside a response_format",
+        ),
+        (
+            request(response_format={"type": "choice", "choice": ["a"]}),
+            "options.response_format: goes with tools only as JSON, unless tool_choice is 'none'",
+        ),
+        (
+            request(response_format={"type": "json_object"}, think=True),
+            "options.think: an answer in a response_format begins with it",
+        ),
         (request(tools=({**TOOL, "x": "y" * 70_000},), tool_choice="required"), "tools: must have at most 65536"),
     ],
 )

@@ -73,6 +73,34 @@ def test_requests_run_together_in_one_step(loop, runner):
     assert max(len(step) for step in runner.steps) == 4
 
 
+class Refusing:
+    """A guide that gives up at the second token."""
+
+    def __init__(self):
+        self.accepted = 0
+
+    def mask(self):
+        return bytearray()
+
+    def accept(self, token):
+        self.accepted += 1
+        if self.accepted == 2:
+            raise errors.InvalidRequest("options.response_format: takes more than it may")
+
+
+def test_what_a_guide_refuses_is_the_request_s_own_fault_and_no_mistake_of_ours(loop, caplog):
+    guided, other = Request(1), Request(2)
+    guided.sequence.guide = Refusing()
+    for request in (guided, other):
+        loop.submit(request.sequence)
+    text, failure = guided.outcome()
+    assert text == "f"
+    assert isinstance(failure.error, errors.InvalidRequest)
+    assert failure.error.message == "options.response_format: takes more than it may"
+    assert other.outcome()[0] == "fghij"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_request_that_breaks_the_model_fails_alone_and_the_others_finish(loop, runner):
     runner.pause_s = 0.01
     good, bad = [Request(i, limit=20) for i in range(3)], Request(9, text="boom!")

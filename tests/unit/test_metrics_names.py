@@ -25,8 +25,8 @@ UNITS = ("seconds", "bytes", "tokens", "ratio", "info")
 # What is counted in pieces has the plural of their name in the place of a unit.
 PIECES = (
     "requests", "requests_running", "requests_waiting", "retries", "ejections", "replicas", "streams_open", "steps",
-    "preemptions", "batch_places", "cache_blocks", "idle_blocks", "stage", "reconciles", "writes", "queue_length",
-    "leading", "modelengines", "replicas_reporting", "failures",
+    "rows", "preemptions", "batch_places", "cache_blocks", "idle_blocks", "stage", "reconciles", "writes",
+    "queue_length", "leading", "modelengines", "replicas_reporting", "failures",
 )  # fmt: skip
 # OpenTelemetry's and vLLM's names, and the process's, are not ours to choose.
 OURS = ("modelengine_",)

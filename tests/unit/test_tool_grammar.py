@@ -18,9 +18,9 @@ TOOLS = [
 ]
 
 
-def grammar(is_one=False, **changes):
+def grammar(is_one=False, otherwise=None, **changes):
     field = {key: value for key, value in {**JSON_CALLS, **changes}.items() if value is not None}
-    return tool_grammar.grammar(field, TOOLS, is_one, json.dumps)
+    return tool_grammar.grammar(field, TOOLS, is_one, json.dumps, otherwise)
 
 
 def test_a_call_stands_between_its_marks_with_a_tool_s_name_and_arguments_of_its_schema():
@@ -58,6 +58,19 @@ def test_other_keys_are_those_of_the_template():
 )
 def test_calls_that_are_no_json_between_two_texts_have_no_grammar(changes):
     assert grammar(**changes) is None
+
+
+def test_what_may_be_said_otherwise_stands_beside_the_calls():
+    lines = grammar(otherwise={"type": "string"}).splitlines()
+    assert lines[0] == "start: call (NEWLINE? call)* | said"
+    said = json.loads(lines[-1].removeprefix("said: %json "))
+    assert said == {"type": "string", "x-guidance": dict(tool_grammar.JSON_STYLE)}
+
+
+@pytest.mark.parametrize(("mark", "is_told"), [("<a>", True), ("[CALLS]", True), ("{", False), ('["a', False)])
+def test_calls_that_begin_as_json_does_are_not_told_from_it(mark, is_told):
+    assert (grammar(open_pattern=None, open=mark, otherwise={}) is not None) == is_told
+    assert grammar(open_pattern=None, open=mark) is not None
 
 
 def test_what_is_escaped_in_a_pattern_is_text():

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from callers import StartEngine, ask, until
+from fake_encoder import FakeEncoder
 from fakes import FakeEngine, FakeRunner, fake_model
 from modelengine import NameServerClient, errors
 from modelengine.env import MetricsPort
@@ -25,6 +27,7 @@ from modelengine_gateway import app
 from modelengine_gateway.app import FrontDoor
 from modelengine_gateway.settings import Settings
 from modelengine_runtime.app import create_app
+from modelengine_runtime.encoding import EncodingEngine, EncodingLimits
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle
 from modelengine_runtime.scheduler import Limits
@@ -87,8 +90,13 @@ def address(stack: ExitStack, door: FrontDoor) -> str:
 
 
 @contextmanager
-def engine(runner: FakeRunner) -> Iterator[tuple[str, Exposition]]:
-    lifecycle = Lifecycle("demo", lambda: Engine(fake_model(runner), LIMITS), "", "127.0.0.1")
+def engine(fake: FakeRunner | FakeEncoder) -> Iterator[tuple[str, Exposition]]:
+    if isinstance(fake, FakeRunner):
+        lifecycle = Lifecycle("demo", lambda: Engine(fake_model(fake), LIMITS), "", "127.0.0.1")
+    else:
+        encoding = EncodingLimits(max_running=2, max_waiting=2, step_tokens=1000)
+        load = partial(EncodingEngine, fake.loaded(), encoding)
+        lifecycle = Lifecycle("demo", load, "", "127.0.0.1", protocol=fake.protocol)
     exposition = Exposition("engine", "127.0.0.1", MetricsPort(0))
     with running(
         create_app(lifecycle, exposition=exposition), on_listening=lifecycle.begin, on_stop=lifecycle.leave
@@ -96,6 +104,27 @@ def engine(runner: FakeRunner) -> Iterator[tuple[str, Exposition]]:
         assert until(lambda: lifecycle.is_ready, 10)
         yield f"127.0.0.1:{port}", exposition
     lifecycle.close()
+
+
+def test_an_engine_that_makes_vectors_counts_its_requests_rows_tokens_and_steps() -> None:
+    fake = FakeEncoder(pause_s=0.05)
+    with engine(fake) as (address, exposition):
+        body = {"model": "demo", "inputs": ["a", "bc"]}
+        assert ask(address, "/engine/embed", body).status == 200
+        assert ask(address, "/engine/embed", {**body, "inputs": ["!"]}).status == 500
+        found = scraped(exposition.port)
+    # The one text that it warms up with is among them.
+    of_demo = {"model": "demo"}
+    assert value(found, "modelengine_requests_total", **of_demo, outcome="finished") == 2
+    assert value(found, "modelengine_requests_total", **of_demo, outcome="failed") == 1
+    assert value(found, "modelengine_requests_total", **of_demo, outcome="aborted") == 0
+    assert value(found, "modelengine_step_rows_total", **of_demo) == 3
+    assert value(found, "modelengine_step_tokens_total", **of_demo) == len("hello") + 1 + 2 + 3
+    assert value(found, "modelengine_steps_total", **of_demo) == 2
+    assert 0.1 <= value(found, "modelengine_step_seconds_total", **of_demo) < 5
+    assert value(found, "modelengine_requests_waiting", **of_demo) == 0
+    asked = {"gen_ai_request_model": "demo", "gen_ai_operation_name": "embeddings"}
+    assert value(found, "gen_ai_server_request_duration_seconds_count", **asked, error_type="") == 1
 
 
 def test_streams_and_whole_answers_are_counted_with_their_tokens_and_times(

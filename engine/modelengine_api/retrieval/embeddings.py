@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelengine import errors, wire
+from modelengine import errors
 from modelengine.vectors import EmbedOptions, EmbedRequest
+from modelengine_api import vector_json
 from modelengine_api.invalid import refused
 from modelengine_api.retrieval.calls import EmbedCall, EmbeddingsCall, OldEmbeddingsCall
 
@@ -21,11 +22,12 @@ def from_openai(call: EmbeddingsCall) -> EmbedRequest:
 
 
 def to_openai(call: EmbeddingsCall, answer: Mapping[str, Any]) -> dict[str, Any]:
-    vectors = answer["vectors"] if call.encoding_format == "base64" else _numbers(answer)
+    """With `vector_json.PLACE`s for the numbers, as the others of these have."""
+    embeddings = answer["vectors"] if call.encoding_format == "base64" else _places(answer)
     tokens = answer["prompt_tokens"]
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)],
+        "data": [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(embeddings)],
         "model": call.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
@@ -41,7 +43,7 @@ def from_ollama(call: EmbedCall, model: str) -> EmbedRequest | None:
 def to_ollama(call: EmbedCall, answer: Mapping[str, Any] | None, duration_ns: int) -> dict[str, Any]:
     return {
         "model": call.model,
-        "embeddings": [] if answer is None else _numbers(answer),
+        "embeddings": [] if answer is None else _places(answer),
         "total_duration": duration_ns,
         # Nobody waits for a model to load here: one that is not loaded is not listed.
         "load_duration": 0,
@@ -55,7 +57,7 @@ def from_old_ollama(call: OldEmbeddingsCall, model: str) -> EmbedRequest | None:
 
 
 def to_old_ollama(answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"embedding": [] if answer is None else _numbers(answer)[0]}
+    return {"embedding": [] if answer is None else vector_json.PLACE}
 
 
 def reworded(failure: errors.InvalidRequest, given: str | Sequence[str], field: str) -> errors.InvalidRequest:
@@ -74,5 +76,5 @@ def _request(model: str, given: str | Sequence[str], options: EmbedOptions) -> E
     return EmbedRequest(model, (given,) if isinstance(given, str) else tuple(given), options, encoding="base64")
 
 
-def _numbers(answer: Mapping[str, Any]) -> list[list[float]]:
-    return [wire.decode_vector(vector) for vector in answer["vectors"]]
+def _places(answer: Mapping[str, Any]) -> list[Any]:
+    return [vector_json.PLACE] * len(answer["vectors"])

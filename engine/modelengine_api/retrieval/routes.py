@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
 from modelengine.vectors import EmbedRequest
-from modelengine_api import bodies, doors, ignored, streaming
+from modelengine_api import bodies, doors, ignored, streaming, vector_json
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import keep_alive, names, wording
 from modelengine_api.retrieval import calls, embeddings, operations, reranking
@@ -32,7 +32,7 @@ def routes(backend: Backend) -> APIRouter:
     async def openai_embeddings(request: Request) -> Response:
         call = await _embeddings.read(request)
         answer = await _embedded(request, backend, embeddings.from_openai(call), call.input, "input")
-        return _json(embeddings.to_openai(call, answer), call, answer)
+        return await _vectors(embeddings.to_openai(call, answer), call, answer)
 
     # The second is where version 2 of Cohere's client asks; it reads the same answer.
     @router.post("/v1/rerank", openapi_extra=operations.RERANK)
@@ -40,7 +40,7 @@ def routes(backend: Backend) -> APIRouter:
     async def rerank(request: Request) -> Response:
         call = await _rerank.read(request)
         answer = await streaming.until_disconnected(request, backend.rerank(reranking.request(call)))
-        return _json(reranking.answer(call, answer, f"rerank-{uuid4().hex}"), call, answer)
+        return doors.plain(reranking.answer(call, answer, f"rerank-{uuid4().hex}"), _headers(call, answer))
 
     @router.post("/api/embed", openapi_extra=operations.OLLAMA_EMBED)
     async def ollama_embed(request: Request) -> Response:
@@ -49,7 +49,7 @@ def routes(backend: Backend) -> APIRouter:
         answer = await _of_ollama(
             request, backend, call, lambda model: embeddings.from_ollama(call, model), call.input, "input"
         )
-        return _json(embeddings.to_ollama(call, answer, time.perf_counter_ns() - began_ns), call, answer)
+        return await _vectors(embeddings.to_ollama(call, answer, time.perf_counter_ns() - began_ns), call, answer)
 
     @router.post("/api/embeddings", openapi_extra=operations.OLLAMA_EMBEDDINGS)
     async def ollama_embeddings(request: Request) -> Response:
@@ -57,7 +57,7 @@ def routes(backend: Backend) -> APIRouter:
         answer = await _of_ollama(
             request, backend, call, lambda model: embeddings.from_old_ollama(call, model), call.prompt, "prompt"
         )
-        return _json(embeddings.to_old_ollama(answer), call, answer)
+        return await _vectors(embeddings.to_old_ollama(answer), call, answer)
 
     return router
 
@@ -93,8 +93,13 @@ async def _embedded(
         raise embeddings.reworded(failure, given, field) from failure
 
 
-def _json(body: Mapping[str, Any], call: calls.Call, answer: Mapping[str, Any] | None) -> Response:
+async def _vectors(body: Mapping[str, Any], call: calls.Call, answer: Mapping[str, Any] | None) -> Response:
+    encoded = () if answer is None else answer["vectors"]
+    return await doors.in_pieces(vector_json.pieces(body, encoded), _headers(call, answer))
+
+
+def _headers(call: calls.Call, answer: Mapping[str, Any] | None) -> dict[str, str]:
     headers = ignored.headers(calls.ignored(call))
     if answer is not None and answer.get("truncated"):
         headers[TRUNCATED_HEADER] = str(answer["truncated"])
-    return doors.plain(body, headers)
+    return headers
