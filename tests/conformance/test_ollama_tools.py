@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import ollama
 import pytest
 from demo.tasks import tools as trained
@@ -80,3 +82,17 @@ def test_langchain_binds_a_tool_and_hears_the_answer(front_door_address: str) ->
     reply = ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])
     assert bound.invoke([question, asked, reply]).text == ANSWER
     model._client.close()
+
+
+@pytest.mark.parametrize("question", [QUESTION, "who are you?"])
+def test_beside_a_format_an_answer_is_a_call_or_follows_the_format(client: ollama.Client, question: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": False}
+    messages = [{"role": "user", "content": question}]
+    answer = client.chat("demo", messages, tools=TOOLS, format=schema, options=GREEDY).message
+    if answer.tool_calls:
+        assert (answer.content, {call.function.name for call in answer.tool_calls} <= trained.TOOLS.keys()) == (
+            "",
+            True,
+        )
+    else:
+        jsonschema.validate(json.loads(answer.content or ""), schema)

@@ -126,7 +126,6 @@ def test_what_ollama_takes_for_no_seed_and_for_the_likeliest_token_alone_is_take
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content: must be a string, got 3"),
         ({"messages": [*QUESTION, {"role": "user", "images": ["aGk="]}]}, "messages[1].images: this server takes text"),
         ({"messages": "hi"}, "messages: must be a list"),
-        ({"tools": [{"type": "function"}], "format": "json"}, "format: does not go with tools; leave one of them out"),
         ({"tools": [3]}, "tools[0]: must be an object, got 3"),
         ({"model": ""}, "model: must have at least 1 character(s)"),
         ({"model": None}, "model: is required"),

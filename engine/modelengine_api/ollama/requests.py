@@ -17,8 +17,6 @@ from modelengine_api.ollama.conversation import NO_IMAGES, native_messages
 
 def chat(call: ChatCall, model: str) -> ChatRequest:
     """The call as a question to `model`, the name that is served. Raises InvalidRequest."""
-    if call.tools and call.format:
-        raise errors.InvalidRequest("format: does not go with tools; leave one of them out")
     return ChatRequest(
         model=model,
         messages=native_messages(call.messages),
