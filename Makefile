@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+# As many tests at once as keep the cores busy while some of them wait, a file's always one after the other.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
+AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
 # For `make images`: what builds, what its images are called, and more flags for it (--build-arg BASE=..., --push).
 BUILDER ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))) docker)
 IMAGE_PREFIX ?=
 IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
+
+# What an engine imports is compiled once: anew in each of the hundred processes of the tests, it would double their time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
@@ -35,7 +41,7 @@ demo: setup ## Run it: name server, engine and client on the bundled model, offl
 
 test: check ## Run every check and every test (root and Linux for those on a real Kubernetes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/cluster
+	$(BIN)/coverage run -m pytest $(AT_ONCE) --ignore=tests/cluster
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 	@$(MAKE) --no-print-directory test-cluster
@@ -47,7 +53,7 @@ check: setup ## Lint, types, import contracts
 	$(BIN)/lint-imports
 
 unit: setup ## Run the tests that take seconds
-	$(PYTEST) -q tests/unit
+	$(PYTEST) -q $(AT_ONCE) tests/unit
 
 test-cluster: cluster-parts ## Run the tests on a real Kubernetes, which this machine brings up
 	$(PYTEST) tests/cluster --ignore-glob='*/test_operator_*.py'
