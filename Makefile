@@ -18,7 +18,7 @@ BUILD_FLAGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
+.PHONY: help setup demo test check unit test-cluster with-a-node with-a-played-kubelet cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,14 @@ unit: setup ## Run the tests that take seconds
 	$(PYTEST) -q $(AT_ONCE) tests/unit
 
 test-cluster: cluster-parts ## Run the tests on a real Kubernetes, which this machine brings up
+	@echo "Two runs at once, each on a cluster of its own; what they say comes when they end, after 7 and 15 minutes."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target with-a-node with-a-played-kubelet
+
+with-a-node:
 	$(PYTEST) tests/cluster --ignore-glob='*/test_operator_*.py'
-# A cluster of their own: they play the kubelet, and a real node would take their pods.
+
+# A real node would take the pods that these tests play.
+with-a-played-kubelet:
 	$(PYTEST) tests/cluster/test_operator_*.py
 
 cluster-parts: setup ## Install and build what that Kubernetes consists of, images too (once; about 20 minutes and 15 GB)
