@@ -17,7 +17,7 @@ import uvloop
 
 from bench import fake_engine, processes, traffic
 from bench.traffic import Load, Measured
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_api import bodies
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.sequence import End

@@ -15,7 +15,8 @@ from typing import Any
 
 from modelengine import ChatClient, NameServerClient, Stream, errors, flows
 from modelengine.chat_request import chat_request
-from modelengine.protocol import ChatChunk, ServerInfo, to_json
+from modelengine.chats import ChatChunk
+from modelengine.protocol import ServerInfo, to_json
 
 OpenFrontDoor = Callable[..., str]
 StartEngine = Callable[..., ServerInfo]

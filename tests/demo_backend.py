@@ -12,7 +12,7 @@ from demo import paths
 
 from modelengine import wire
 from modelengine.chat_request import chat_request
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_runtime import loader
 from modelengine_runtime.app import EngineBackend
 from modelengine_runtime.engine import Engine

@@ -14,18 +14,9 @@ from fastapi import FastAPI, Response
 from jinja2 import TemplateError
 
 from modelengine import errors, wire
-from modelengine.protocol import (
-    CHAT,
-    EMBED,
-    RERANK,
-    ChatChunk,
-    ChatRequest,
-    ChatResponse,
-    EmbedRequest,
-    EngineLoad,
-    RerankRequest,
-    to_json,
-)
+from modelengine.chats import ChatChunk, ChatRequest, ChatResponse
+from modelengine.protocol import CHAT, EMBED, RERANK, EngineLoad, to_json
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import load_reports, surface
 from modelengine_api.backend import ModelCard
 from modelengine_runtime.model import LoadedModel

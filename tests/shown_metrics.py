@@ -23,6 +23,9 @@ from modelengine_api import calls
 from modelengine_api.metrics import Requests
 from modelengine_gateway import metrics as of_front_door
 from modelengine_gateway.leases import Leases
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.reports import LoadReports
+from modelengine_gateway.upstream import Upstream
 from modelengine_kube import resources
 from modelengine_kube.api import KubeApi
 from modelengine_operator import metrics as of_operator
@@ -111,8 +114,10 @@ def _front_door() -> CollectorRegistry:
     names = Registry(6.0)
     names.register(ServerInfo("demo", "127.0.0.1", 1), 0.0)
     exposition = Exposition(of_front_door.PART)
-    directory = _Watched(names, is_ready)
-    exposition.registry.register(of_front_door.FrontDoorMetrics(directory, _requests(exposition)))
+    directory, loads = _Watched(names, is_ready), Loads()
+    reports = LoadReports(directory, Upstream(), loads, ())
+    reports.failures["stream_broken"] += 1
+    exposition.registry.register(of_front_door.FrontDoorMetrics(directory, _requests(exposition), loads, reports))
     return exposition.registry
 
 

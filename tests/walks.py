@@ -15,6 +15,10 @@ FLAGS = [
     "--disable-sync",
 ]
 
+# What an engine says while a person does something else, word by word with this pause.
+LONG = [f"word{i} " for i in range(2000)]
+SLOW_S = 0.05
+
 
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).fill(text)

@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelengine.aio import AsyncChatClient, AsyncNameServerClient, AsyncStream
+    from modelengine.chats import ChatChunk, ChatOptions, ChatRequest, ChatResponse, Message, ResponseFormat
     from modelengine.client import ChatClient, NameServerClient, Stream
     from modelengine.errors import ModelEngineError
-    from modelengine.protocol import (
-        ChatChunk,
-        ChatOptions,
-        ChatRequest,
-        ChatResponse,
-        EmbedOptions,
-        EmbedResponse,
-        Message,
-        RerankOptions,
-        RerankResponse,
-        ResponseFormat,
-        ServerInfo,
-        ServerResponse,
-    )
+    from modelengine.protocol import ServerInfo, ServerResponse
     from modelengine.retrieval import AsyncEmbedClient, AsyncRerankClient, EmbedClient, RerankClient
+    from modelengine.vectors import EmbedOptions, EmbedResponse, RerankOptions, RerankResponse
 
 __all__ = [
     "AsyncChatClient",
@@ -61,21 +50,10 @@ _HOMES = {
     "modelengine.aio": ("AsyncChatClient", "AsyncNameServerClient", "AsyncStream"),
     "modelengine.client": ("ChatClient", "NameServerClient", "Stream"),
     "modelengine.errors": ("ModelEngineError",),
-    "modelengine.protocol": (
-        "ChatChunk",
-        "ChatOptions",
-        "ChatRequest",
-        "ChatResponse",
-        "EmbedOptions",
-        "EmbedResponse",
-        "Message",
-        "RerankOptions",
-        "RerankResponse",
-        "ResponseFormat",
-        "ServerInfo",
-        "ServerResponse",
-    ),
+    "modelengine.chats": ("ChatChunk", "ChatOptions", "ChatRequest", "ChatResponse", "Message", "ResponseFormat"),
+    "modelengine.protocol": ("ServerInfo", "ServerResponse"),
     "modelengine.retrieval": ("AsyncEmbedClient", "AsyncRerankClient", "EmbedClient", "RerankClient"),
+    "modelengine.vectors": ("EmbedOptions", "EmbedResponse", "RerankOptions", "RerankResponse"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

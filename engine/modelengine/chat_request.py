@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat, Resume, ToolChoice
+from modelengine.chats import ChatOptions, ChatRequest, Message, ResponseFormat, Resume, ToolChoice
 
 Record = TypeVar("Record")
 

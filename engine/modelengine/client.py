@@ -10,17 +10,8 @@ import httpx2
 
 from modelengine import errors, flows, transport
 from modelengine.chat_request import chat_request
-from modelengine.protocol import (
-    CHAT,
-    ChatChunk,
-    ChatOptions,
-    ChatResponse,
-    EngineMethod,
-    Message,
-    NameServerMethod,
-    ServerInfo,
-    ToolChoice,
-)
+from modelengine.chats import ChatChunk, ChatOptions, ChatResponse, Message, ToolChoice
+from modelengine.protocol import CHAT, EngineMethod, NameServerMethod, ServerInfo
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")

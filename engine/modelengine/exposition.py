@@ -38,7 +38,7 @@ Samples = Mapping[tuple[str, ...], float]
 def registry(part: str) -> CollectorRegistry:
     """A registry with what each process of ours shows: its version as `part`, and what it takes of the machine."""
     # Else each counter has a second series, with the time of its birth, that few read.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client says no types here
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     build = Gauge("modelengine_build_info", "Always 1; the labels say what runs.", ("part", "version"), registry=made)

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from modelengine import addresses, env, errors, wire
+from modelengine.chats import ChatChunk, ChatRequest, ChatResponse
 from modelengine.protocol import (
     CHAT,
     DEFAULT_PORT,
@@ -24,20 +25,14 @@ from modelengine.protocol import (
     METHOD_OF,
     PROTOCOLS,
     RERANK,
-    ChatChunk,
-    ChatRequest,
-    ChatResponse,
-    EmbedRequest,
-    EmbedResponse,
     EngineMethod,
     NameServerMethod,
-    RerankRequest,
-    RerankResponse,
     ServerInfo,
     from_json,
     host_in_url,
     to_json,
 )
+from modelengine.vectors import EmbedRequest, EmbedResponse, RerankRequest, RerankResponse
 
 HOST_VARIABLE = "MODELENGINE_HOST"
 RELAYED_VARIABLE = "MODELENGINE_RELAYED"

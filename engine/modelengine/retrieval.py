@@ -10,16 +10,8 @@ from modelengine import flows
 from modelengine.aio import AsyncModelClient
 from modelengine.chat_request import record
 from modelengine.client import ModelClient
-from modelengine.protocol import (
-    EMBED,
-    RERANK,
-    EmbedOptions,
-    EmbedRequest,
-    EmbedResponse,
-    RerankOptions,
-    RerankRequest,
-    RerankResponse,
-)
+from modelengine.protocol import EMBED, RERANK
+from modelengine.vectors import EmbedOptions, EmbedRequest, EmbedResponse, RerankOptions, RerankRequest, RerankResponse
 
 GivenEmbedOptions = EmbedOptions | Mapping[str, Any] | None
 GivenRerankOptions = RerankOptions | Mapping[str, Any] | None

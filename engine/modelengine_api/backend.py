@@ -6,17 +6,21 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelengine.protocol import ChatRequest, EmbedRequest, RerankRequest
+from modelengine.chats import ChatRequest
+from modelengine.protocol import EngineLoad
+from modelengine.vectors import EmbedRequest, RerankRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A name that is served, by `replicas` that are ready; where there are none, `why_not` says what callers hear."""
+    """A name that is served, by `replicas` that are ready; where there are none, `why_not` says what callers hear.
+    `load` is what those that report theirs have to do together, where anybody follows that."""
 
     name: str
     protocol: str
     replicas: int
     why_not: str | None = None
+    load: EngineLoad | None = None
 
 
 class Backend(Protocol):

@@ -1,4 +1,4 @@
-"""Reads a request body as a frozen dataclass of `modelengine.protocol`; whoever has a route that takes one.
+"""Reads a request body as a frozen dataclass of the native protocol; whoever has a route that takes one.
 
 The bytes go straight to pydantic's JSON reader and not through FastAPI's body parameter. Only in JSON mode can a
 dataclass be strict (FastAPI decodes first, and a decoded list is then no tuple), it reports line and column, bounds

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelengine.protocol import MAX_GRAMMAR_CHARACTERS, ChatRequest, Message, ResponseFormat
+from modelengine.chats import MAX_GRAMMAR_CHARACTERS, ChatRequest, Message, ResponseFormat
 from modelengine_api.invalid import refused
 
 # The field that each type of format needs; the others need none.

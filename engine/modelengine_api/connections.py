@@ -2,7 +2,7 @@
 
 `serving.py` gives the class to uvicorn and runs `watch` beside it, which looks at every connection once a second. So a
 request costs no timer, and a deadline is met to about a second. What is relied on of uvicorn's inside is pinned by
-tests/wire/test_connections.py: the names of its callbacks, `cycle`, `transport`, `connections`.
+tests/wire/test_connections.py: the names of its callbacks, `cycle` and its `transport`, `connections`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -104,6 +104,9 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app
+        if self.cycle is not None:
+            # All that an answer does with a transport, it does too.
+            self.cycle.transport = cast(asyncio.Transport, Joined(self.transport, self.loop))
         self._in_head, self._in_body = False, True
         self._expect(self.bounds.request_s)
 
@@ -168,6 +171,40 @@ class Connection(HttpToolsProtocol):
     @property
     def _path(self) -> str:
         return getattr(self, "url", b"").decode("ascii", "replace")
+
+
+class Joined:
+    """The transport as one answer sees it: its first two writes, the head and what follows, go out as one.
+
+    A head whose body does not follow at once goes alone. Each write that is saved is a call of the system and a packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.write: Callable[[bytes], None] = self._hold
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _hold(self, head: bytes) -> None:
+        self._head = head
+        self.write = self._join
+        self._loop.call_soon(self._flush)
+
+    def _join(self, data: bytes) -> None:
+        whole, self._head = self._head + data, b""
+        self.write = self._transport.write
+        self._transport.write(whole)
+
+    def _flush(self) -> None:
+        if self._head:
+            self._join(b"")
 
 
 def _rendered(failure: errors.ModelEngineError, path: str) -> bytes:

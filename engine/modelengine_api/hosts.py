@@ -3,6 +3,7 @@ of every server, outside of all that reads a request or asks for a key."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -31,12 +32,14 @@ class Hosts:
     def __init__(self, app: ASGIApp, policy: Policy) -> None:
         self._app = app
         self._policy = policy
+        # The same clients come again and again.
+        self._refusal = functools.lru_cache(maxsize=64)(policy.refusal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         asked, wanted = _read(scope["headers"])
-        if refusal := self._policy.refusal(asked):
+        if refusal := self._refusal(asked):
             return await doors.refusal(refusal, scope["path"])(scope, receive, send)
         if not (asked.origin and self._policy.is_allowed(asked.origin)):
             return await self._app(scope, receive, send)

@@ -18,6 +18,8 @@ JSON = "{asctime}{levelname}{name}{message}"
 # All that terminals obey, and all that some reader takes for the end of a line.
 CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+INDENT = "    "
+
 
 class OfTheRequest(logging.Filter):
     """Adds the ids of the current call to each record, unless it brings its own, as the step thread's do."""
@@ -32,13 +34,21 @@ class OfTheRequest(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people, and the traceback below it where there is one."""
+    """One line for people, and the traceback below it where there is one, indented: an exception may say what came from
+    outside, and only a line of ours begins at the margin."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line, *below = super().format(record).split("\n")
+        return "\n".join([line, *(INDENT + _escaped(each) for each in below)])
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = CONTROLS.sub(lambda found: repr(found[0])[1:-1], record.message)
-        line = super().formatMessage(record)
         request_id = getattr(record, "request_id", "")
-        return f"{line} (request {request_id})" if request_id else line
+        line = super().formatMessage(record)
+        return _escaped(f"{line} (request {request_id})" if request_id else line)
+
+
+def _escaped(line: str) -> str:
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], line)
 
 
 def configure(level: str, form: LogFormat = LogFormat.TEXT) -> None:

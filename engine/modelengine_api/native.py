@@ -11,19 +11,9 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 
-from modelengine.protocol import (
-    STRICT,
-    ChatChunk,
-    ChatRequest,
-    ChatResponse,
-    EmbedRequest,
-    EmbedResponse,
-    EngineMethod,
-    Name,
-    RerankRequest,
-    RerankResponse,
-    to_json,
-)
+from modelengine.chats import ChatChunk, ChatRequest, ChatResponse
+from modelengine.protocol import STRICT, EngineMethod, Name, to_json
+from modelengine.vectors import EmbedRequest, EmbedResponse, RerankRequest, RerankResponse
 from modelengine_api import bodies, chat_checks, doors, openapi, streaming
 from modelengine_api.backend import Backend, ModelCard
 

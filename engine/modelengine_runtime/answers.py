@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from modelengine import wire
-from modelengine.protocol import FinishReason
+from modelengine.chats import FinishReason
 from modelengine_runtime.parsing import AnswerParser, Call, Content, Delta, Thought
 from modelengine_runtime.sampling import Likelihood
 from modelengine_runtime.sequence import End, Event, Part, Usage
@@ -46,6 +47,8 @@ class Renderer:
     is_done: bool = False
     _tokens: list[int] = field(default_factory=list)
     _likelihoods: list[Likelihood] = field(default_factory=list)
+    # What came of these tokens.
+    _deltas: list[Delta] = field(default_factory=list)
 
     def messages(self, event: Event) -> list[dict[str, Any]]:
         """The event as ChatChunks: none, one or several."""
@@ -57,6 +60,7 @@ class Renderer:
         deltas: list[Delta] = [Content(event.text)] if self.parser is None else self.parser.feed(event.text)
         if self.has_one_call:
             deltas = _up_to_first_call(deltas)
+        self._deltas += deltas
         index = event.index + len(event.token_ids) - len(self._tokens)
         messages = [self._part(delta, index, event.length) for delta in deltas]
         # Whoever has tokens has all that came of them. Text that the end sets free has none, and is told again to who
@@ -73,6 +77,7 @@ class Renderer:
             deltas = self.parser.end()
         if self.has_one_call:
             deltas = _up_to_first_call(deltas)
+        self._deltas += deltas
         index = end.index - len(self._tokens)
         self._tokens += end.token_ids
         self._likelihoods += end.likelihoods
@@ -115,10 +120,15 @@ class Renderer:
     def _take_tokens(self) -> dict[str, Any]:
         tokens, self._tokens = self._tokens, []
         likelihoods, self._likelihoods = self._likelihoods, []
+        deltas, self._deltas = self._deltas, []
         if not likelihoods or self.spell is None:
             return {"token_ids": tokens}
         spell = self.spell
         logprobs = [_logprob(spell, *of_token) for of_token in zip(tokens, likelihoods, strict=True)]
+        if self.parser is not None:
+            for logprob, is_content in zip(logprobs, _are_content(logprobs, deltas), strict=True):
+                if not is_content:
+                    logprob["is_content"] = False
         return {"token_ids": tokens, "logprobs": logprobs}
 
 
@@ -159,6 +169,32 @@ def _logprob(spell: Spell, token: int, likelihood: Likelihood) -> dict[str, Any]
 def _spelt(spell: Spell, token: int, logprob: float) -> dict[str, Any]:
     text, spelt = spell(token)
     return {"token": text, "token_id": token, "logprob": max(logprob, LOWEST_LOGPROB), "bytes": list(spelt)}
+
+
+def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) -> list[bool]:
+    """Of each token whether it stands in the content that came of them all; always so where that can't be told."""
+    text = b"".join(bytes(token["bytes"]) for token in spelt)
+    borders = [0, *itertools.accumulate(len(token["bytes"]) for token in spelt)]
+    inside = bytearray(len(text))
+    end = len(text)
+    # From the end: more of what is not said, marks and the space around a thought, stands before it than behind.
+    for delta in reversed(deltas):
+        if isinstance(delta, Call):
+            continue
+        written = delta.text.encode(errors="surrogatepass")
+        begin = _place(written, text[:end], borders)
+        if begin is not None:
+            inside[begin : begin + len(written)] = bytes([isinstance(delta, Content)]) * len(written)
+            end = begin
+        elif isinstance(delta, Content):
+            return [True] * len(spelt)
+    return [any(inside[begin:end]) for begin, end in itertools.pairwise(borders)]
+
+
+def _place(written: bytes, text: bytes, borders: Sequence[int]) -> int | None:
+    """Where in the text this stands: rather where tokens begin and end than in the middle of a mark, rather late."""
+    found = [i for i in range(len(text) - len(written) + 1) if text.startswith(written, i)]
+    return max(found, key=lambda i: ((i in borders) + (i + len(written) in borders), i), default=None)
 
 
 def _said(delta: Delta) -> dict[str, Any]:

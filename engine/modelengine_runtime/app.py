@@ -14,8 +14,10 @@ from fastapi import FastAPI, Response
 
 import modelengine
 from modelengine import errors, wire
+from modelengine.chats import ChatRequest
 from modelengine.exposition import Exposition
-from modelengine.protocol import CHAT, EMBED, RERANK, ChatRequest, EmbedRequest, EngineLoad, RerankRequest, methods
+from modelengine.protocol import CHAT, EMBED, RERANK, EngineLoad, methods
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import calls, doors, load_reports, observing, surface
 from modelengine_api.backend import ModelCard
 from modelengine_api.hosts import Hosts

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelengine import errors, wire
-from modelengine.protocol import EMBED, EmbedRequest, RerankRequest
+from modelengine.protocol import EMBED
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_runtime import rows
 from modelengine_runtime.batches import Job, Outcome, Result
 from modelengine_runtime.encode_loop import EncodeLoop

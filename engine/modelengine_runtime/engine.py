@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
+from modelengine.chats import MAX_SEED, ChatOptions, ChatRequest, FinishReason, Message
 from modelengine_api import calls, chat_checks
 from modelengine_kernels.layout import BLOCK_TOKENS
 from modelengine_runtime import grammars, prompt, sampling, tool_grammar
@@ -98,6 +98,7 @@ class Engine:
             stop_tokens=self.model.stop_tokens,
             text=AnswerText(self.model.decode, request.options.stop_strings),
             deliver=lambda event: _post(event_loop, mailbox, event),
+            salt=request.cache_salt or "",
             guide=await self._guide(request),
             request_id=calls.request_id(),
         )

@@ -23,7 +23,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits
 
 from modelengine import errors
-from modelengine.protocol import ResponseFormat
+from modelengine.chats import ResponseFormat
 from modelengine_runtime.sampling import Guide
 from modelengine_runtime.tool_grammar import JSON_STYLE
 from modelengine_runtime.vocabulary import Vocabulary

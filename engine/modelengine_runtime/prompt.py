@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest, Message, to_json
+from modelengine.chats import ChatRequest, Message
+from modelengine.protocol import to_json
 
 # The variable by which chat templates let a model think, or not.
 SWITCH = "enable_thinking"

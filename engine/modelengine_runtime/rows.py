@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import EmbedRequest, RerankRequest
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_runtime.batches import Row
 from modelengine_runtime.encoder_model import LoadedEncoder
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelengine.protocol import ChatOptions
+from modelengine.chats import ChatOptions
 
 _MASK = (1 << 64) - 1
 # Scores divided by less than this leave the range of float32; sampling is the best token long before.

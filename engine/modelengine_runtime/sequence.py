@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from modelengine.chats import FinishReason, Timings
 from modelengine.errors import ModelEngineError
-from modelengine.protocol import FinishReason, Timings
 from modelengine_runtime.sampling import Guide, Likelihood, Sampling
 from modelengine_runtime.speculation import Lookup
 from modelengine_runtime.text import AnswerText

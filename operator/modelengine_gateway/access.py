@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +19,9 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest, EmbedRequest, NameServerMethod, RerankRequest, ServerInfo
+from modelengine.chats import ChatRequest
+from modelengine.protocol import NameServerMethod, ServerInfo
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import calls, doors, streaming
 from modelengine_api.backend import Backend, ModelCard
 from modelengine_gateway.keyfile import KeyFile
@@ -42,6 +44,7 @@ SCOPES_OF = {
     }.items()
 }
 HTTP_PORT = 80
+HTTPS_PORT = 443
 NO_KEY = "an API key is needed: authorization: Bearer KEY"
 
 
@@ -167,16 +170,23 @@ def shown(services: Sequence[ServerInfo], scope: Scope) -> Sequence[ServerInfo]:
 
 
 def asked_at(scope: Scope) -> tuple[str, int]:
-    """Where the client reaches this server, by its own words, the Host header."""
-    given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    """Where the client reaches this server, by its own words, the Host header; where that has no port, by how it came
+    to whoever ends TLS before us. Only the client itself is told, so neither needs to be believed."""
+    default = HTTPS_PORT if _first(scope, b"x-forwarded-proto").lower() == "https" else HTTP_PORT
     try:
-        parts = urlsplit(f"//{given}")
+        parts = urlsplit(f"//{_first(scope, b'host')}")
         if parts.hostname:
-            return parts.hostname, parts.port or HTTP_PORT
+            return parts.hostname, parts.port or default
     except ValueError:
         pass
     host, port = scope.get("server") or ("127.0.0.1", HTTP_PORT)
     return host, port or HTTP_PORT
+
+
+def _first(scope: Scope, wanted: bytes) -> str:
+    """The header's value, empty where there is none; of several with commas between, the client's, which is first."""
+    given = next((value for name, value in scope["headers"] if name == wanted), b"")
+    return given.decode("latin-1").partition(",")[0].strip()
 
 
 class Guarded:
@@ -193,7 +203,7 @@ class Guarded:
         with self._asking(request.model) as charge:
             before = last = b""
             try:
-                async with streaming.closing(self._inner.stream(request)) as lines:
+                async with streaming.closing(self._inner.stream(_salted(request))) as lines:
                     async for part in lines:
                         before, last = last, part
                         yield part
@@ -202,7 +212,7 @@ class Guarded:
 
     async def whole(self, request: ChatRequest) -> Mapping[str, Any]:
         with self._asking(request.model) as charge:
-            answer = await self._inner.whole(request)
+            answer = await self._inner.whole(_salted(request))
             charge(answer)
             return answer
 
@@ -261,6 +271,12 @@ class Guarded:
             yield
         except errors.NotFound:
             raise errors.unknown_name("model", model, [card.name for card in self.models()]) from None
+
+
+def _salted(request: ChatRequest) -> ChatRequest:
+    """The request as the caller's key keeps its cache apart from those of others."""
+    who = caller()
+    return request if who is None else replace(request, cache_salt=who.key.salt(request.cache_salt))
 
 
 def tokens(answer: Mapping[str, Any]) -> int:

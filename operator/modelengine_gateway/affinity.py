@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from modelengine.protocol import ChatRequest, ServerInfo
+from modelengine.chats import ChatRequest
+from modelengine.protocol import ServerInfo
 
 
 def key(request: ChatRequest) -> bytes:
-    """The same for every turn of a conversation."""
-    digest = blake2b(request.model.encode(errors="surrogatepass"), digest_size=16)
+    """The same for every turn of a conversation, and another where another `cache_salt` keeps the caches apart."""
+    begun = f"{request.model}\0{request.cache_salt or ''}"
+    digest = blake2b(begun.encode(errors="surrogatepass"), digest_size=16)
     for message in request.messages:
         digest.update(f"\0{message.role}\0{message.content or ''}".encode(errors="surrogatepass"))
         if message.role == "user":

@@ -56,7 +56,7 @@ def create(settings: Settings) -> FrontDoor:
     keeping: list[asyncio.Task[None]] = []
     exposition = Exposition(metrics.PART, settings.listen_host, settings.metrics_port)
     requests = Requests(exposition.registry)
-    measured = metrics.FrontDoorMetrics(directory, requests)
+    measured = metrics.FrontDoorMetrics(directory, requests, loads, reports)
     exposition.registry.register(measured)
     exposition.looks.append(measured.look)
 
@@ -79,7 +79,7 @@ def create(settings: Settings) -> FrontDoor:
         telemetry=surface.NO_TELEMETRY,
         routes=[*nameserver.look_ups(directory), *nameserver.refusals(directory), *page.Page().routes(is_running)],
     )
-    relay = Relay(directory, dispatch, _deadlines(settings))
+    relay = Relay(directory, dispatch, loads, _deadlines(settings))
     surface.mount(app, relay if key_file is None else access.Guarded(relay))
     if key_file is not None:
         app.add_middleware(access.Door, file=key_file)

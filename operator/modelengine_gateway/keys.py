@@ -9,6 +9,7 @@ Pure. `keyfile.py` reads the file or the folder that a Secret is mounted as, and
       requestsPerMinute: 60       # no limit when left out
       tokensPerMinute: 100000
       streams: 4                  # answers at a time
+      cache: own                  # or shared, with all other keys that say so; own when left out
     bob: sha256:...               # the short form: no limits
 """
 
@@ -36,7 +37,7 @@ OWN = "own"
 SHORTEST_KEY = 16
 MAX_LIMIT = 10**12
 LIMITS = {"requestsPerMinute": "requests_per_minute", "tokensPerMinute": "tokens_per_minute", "streams": "streams"}
-FIELDS = ("key", "models", "scopes", *LIMITS)
+FIELDS = ("key", "models", "scopes", *LIMITS, "cache")
 
 
 class Opens(StrEnum):
@@ -47,6 +48,14 @@ class Opens(StrEnum):
     REGISTER = "register"
 
 
+class Cache(StrEnum):
+    """With whom a key shares what engines have computed of prompts. How soon an answer comes, and its count of cached
+    tokens, tell whoever shares it what others have asked."""
+
+    OWN = "own"
+    SHARED = "shared"
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     name: str
@@ -54,6 +63,15 @@ class Key:
     models: tuple[str, ...] = ("*",)
     scopes: frozenset[Opens] = frozenset({Opens.CHAT})
     limits: Limits = field(default_factory=Limits)
+    cache: Cache = Cache.OWN
+
+    def salt(self, given: str | None) -> str | None:
+        """The `cache_salt` of a request that has this one. Every front door makes the same of it, and nobody who lacks
+        the key; the key can't be found out by it."""
+        if self.cache is Cache.SHARED:
+            return given
+        mine = f"{self.name}\0{given or ''}".encode(errors="surrogatepass")
+        return hashlib.blake2b(mine, key=self.digest, digest_size=16).hexdigest()
 
     def sees(self, model: str) -> bool:
         """Whether the model exists for who has this key."""
@@ -106,6 +124,7 @@ def entry(name: str, value: Any) -> Key:
         models=_words(name, "models", fields.get("models", ["*"])),
         scopes=_scopes(name, fields.get("scopes", [Opens.CHAT])),
         limits=Limits(**limits),
+        cache=_cache(name, fields.get("cache", Cache.OWN)),
     )
 
 
@@ -163,6 +182,12 @@ def _scopes(name: str, given: Any) -> frozenset[Opens]:
     if unknown := [word for word in words if word not in tuple(Opens)]:
         raise errors.InvalidRequest(f"{name}.scopes: must be of {', '.join(Opens)}, got {unknown[0][:100]!r}")
     return frozenset(map(Opens, words))
+
+
+def _cache(name: str, given: Any) -> Cache:
+    if given not in tuple(Cache):
+        raise errors.InvalidRequest(f"{name}.cache: must be {' or '.join(Cache)}")
+    return Cache(given)
 
 
 def _limit(name: str, known: str, given: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from modelengine.protocol import EngineLoad, ServerInfo
@@ -45,6 +45,15 @@ class Loads:
     def last_report(self, info: ServerInfo) -> EngineLoad | None:
         report = self._reports.get(info)
         return None if report is None else report.load
+
+    def together(self, services: Iterable[ServerInfo]) -> EngineLoad | None:
+        """What those of them that report have to do, as they last said: the requests of all, and the mean use of their
+        caches. Every front door says the same of them, but for the moment that a report takes."""
+        told = [load for info in services if (load := self.last_report(info)) is not None]
+        if not told:
+            return None
+        usage = sum(load.cache_usage for load in told) / len(told)
+        return EngineLoad(sum(load.running for load in told), sum(load.waiting for load in told), round(usage, 3))
 
     @contextlib.contextmanager
     def lease(self, info: ServerInfo) -> Iterator[None]:

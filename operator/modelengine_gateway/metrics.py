@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 from modelengine.exposition import counter, gauge
 from modelengine_api.metrics import Requests
 from modelengine_gateway.directory import Directory
+from modelengine_gateway.loads import Loads
+from modelengine_gateway.reports import LoadReports
 
 PART = "front-door"
 MODEL = "model"
@@ -23,14 +25,16 @@ MODEL = "model"
 class FrontDoorMetrics(Collector):
     """What was seen at the last look."""
 
-    def __init__(self, directory: Directory, requests: Requests) -> None:
+    def __init__(self, directory: Directory, requests: Requests, loads: Loads, reports: LoadReports) -> None:
         self._directory = directory
+        self._loads = loads
+        self._reports = reports
         self._requests = requests
         self._seen: Sequence[Metric] = ()
         self.look()
 
     def look(self) -> None:
-        self._seen = [*self._open(), *self._upstream()]
+        self._seen = [*self._open(), *self._upstream(), *self._replicas(), *self._followed()]
 
     def collect(self) -> Iterator[Metric]:
         yield from self._seen
@@ -69,14 +73,31 @@ class FrontDoorMetrics(Collector):
             (),
             {(): self._directory.ejections},
         )
+
+    def _replicas(self) -> Iterator[Metric]:
+        listed = {name: self._directory.services(*name) for name in self._directory.known()}
         yield gauge(
             "modelengine_front_door_replicas",
             "Replicas that may be asked, by name; 0 for a name that is known and has none now.",
             (MODEL, "protocol"),
+            {(name, protocol): len(services) for (protocol, name), services in listed.items()},
+        )
+        yield gauge(
+            "modelengine_front_door_replicas_reporting",
+            "Those of them that say how busy they are; one that has said nothing for 6 s is none of them.",
+            (MODEL, "protocol"),
             {
-                (name, protocol): len(self._directory.services(protocol, name))
-                for protocol, name in self._directory.known()
+                (name, protocol): sum(self._loads.last_report(info) is not None for info in services)
+                for (protocol, name), services in listed.items()
             },
+        )
+
+    def _followed(self) -> Iterator[Metric]:
+        yield counter(
+            "modelengine_front_door_load_report_failures_total",
+            "Times that a replica's reports of its load broke off or could not be had, by why; it is asked again.",
+            ("error_type",),
+            {(code,): count for code, count in self._reports.failures.items()},
         )
         heard_s_ago = self._directory.details().get("heard_s_ago")
         yield gauge(

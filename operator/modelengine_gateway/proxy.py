@@ -13,22 +13,15 @@ from typing import Any
 import orjson
 
 from modelengine import errors, wire
-from modelengine.protocol import (
-    CHAT,
-    EMBED,
-    METHOD_OF,
-    RERANK,
-    ChatRequest,
-    EmbedRequest,
-    EngineMethod,
-    RerankRequest,
-    to_json,
-)
+from modelengine.chats import ChatRequest
+from modelengine.protocol import CHAT, EMBED, METHOD_OF, RERANK, EngineMethod, to_json
+from modelengine.vectors import EmbedRequest, RerankRequest
 from modelengine_api import calls
 from modelengine_api.backend import ModelCard
 from modelengine_gateway import affinity
 from modelengine_gateway.directory import Directory
 from modelengine_gateway.dispatch import Call, Dispatch
+from modelengine_gateway.loads import Loads
 from modelengine_gateway.upstream import Deadlines
 
 # What an engine answers from what it knows, it answers at once.
@@ -38,9 +31,10 @@ ABOUT_ITSELF = Deadlines(first_byte_s=10.0, between_s=10.0, total_s=20.0)
 class Relay:
     """Answers for every model that the directory lists."""
 
-    def __init__(self, directory: Directory, dispatch: Dispatch, deadlines: Deadlines) -> None:
+    def __init__(self, directory: Directory, dispatch: Dispatch, loads: Loads, deadlines: Deadlines) -> None:
         self._directory = directory
         self._dispatch = dispatch
+        self._loads = loads
         self._deadlines = deadlines
         # An engine says nothing of a whole answer before its end.
         self._whole_deadlines = replace(deadlines, first_byte_s=deadlines.total_s)
@@ -49,10 +43,9 @@ class Relay:
         return [self._card(protocol, name) for protocol, name in self._directory.known()]
 
     def _card(self, protocol: str, name: str) -> ModelCard:
-        replicas = len(self._directory.services(protocol, name))
-        return ModelCard(
-            name, protocol, replicas, None if replicas else self._directory.missing(protocol, name).message
-        )
+        services = self._directory.services(protocol, name)
+        why_not = None if services else self._directory.missing(protocol, name).message
+        return ModelCard(name, protocol, len(services), why_not, self._loads.together(services))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[bytes]:
         with await self._dispatch.open(self._chat_call(request)) as relayed:

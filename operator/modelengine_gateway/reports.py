@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
@@ -36,6 +37,8 @@ class LoadReports:
         self._upstream = upstream
         self._loads = loads
         self._on_gone = on_gone
+        # Connections to follow a replica that ended in an error, or came to none, by its code.
+        self.failures: Counter[str] = Counter()
         self._following: dict[ServerInfo, asyncio.Task[None]] = {}
 
     async def keep(self) -> None:
@@ -63,10 +66,12 @@ class LoadReports:
                     async for line in _lines(answer):
                         self._loads.reported(info, parse(line))
                         pause_s = FIRST_PAUSE_S
-            except errors.StreamBroken:
+            except errors.StreamBroken as broken:
+                self.failures[broken.code] += 1
                 # It was there a moment ago; no chat need find out.
                 self._directory.suspect(info)
             except errors.ModelEngineError as refused:
+                self.failures[refused.code] += 1
                 log.debug("%s reports no load: %s", info.url, refused)
             finally:
                 self._loads.silent(info)

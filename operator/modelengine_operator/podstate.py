@@ -199,7 +199,7 @@ def _of_end(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Trouble | N
         is_fetch = container["name"] == kinds.FETCH_CONTAINER
         return Trouble(FETCH_FAILED if is_fetch else MODEL_LOAD_FAILED, _cut(times + errors[-1]))
     lines = [line for line in told.splitlines() if line.strip()]
-    last = _cut(lines[-1], QUOTE_LIMIT) if lines else "no last words"
+    last = _cut(lines[-1].strip(), QUOTE_LIMIT) if lines else "no last words"
     is_loop = is_waiting or (restarts > 1 and _lasted_s(ended) < LONG_RUN_S)
     return Trouble(
         CRASH_LOOP if is_loop else RESTARTED,

@@ -94,6 +94,8 @@ def test_what_was_deleted_while_the_watch_was_down_is_forgotten_and_nothing_is_m
     with operators.running(home, server=proxy.url, code=NO_LISTS):
         home.engine("ghost")
         home.until_reason("ghost", "Serving")
+        # What is told of its life is told, so that whatever comes after this is of its death.
+        home.until_quiet()
         with proxy.silent(resources.MODELENGINES):
             mark = home.plane.audit.mark()
             home.delete("ghost")

@@ -18,7 +18,7 @@ import windows
 from callers import until
 from fakes import FakeEngine
 from modelengine import errors
-from modelengine.protocol import ChatOptions, Message, ResponseFormat
+from modelengine.chats import ChatOptions, Message, ResponseFormat
 from windows import Window, modelengine
 
 Serve = Callable[..., str]

@@ -19,7 +19,8 @@ from transformers import (
 import small_encoders
 from modelengine import errors, wire
 from modelengine.errors import ModelLoadError
-from modelengine.protocol import EMBED, RERANK, EmbedOptions, EmbedRequest, RerankOptions, RerankRequest
+from modelengine.protocol import EMBED, RERANK
+from modelengine.vectors import EmbedOptions, EmbedRequest, RerankOptions, RerankRequest
 from modelengine_runtime import checkpoint, encoder_loader
 from modelengine_runtime.encoding import EncodingEngine, EncodingLimits
 from modelengine_runtime.lifecycle import warm_up

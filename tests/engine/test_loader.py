@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from modelengine.chats import ChatRequest, Message
 from modelengine.errors import InvalidRequest, ModelLoadError
-from modelengine.protocol import ChatRequest, Message
 from modelengine_kernels import library
 from modelengine_runtime import loader, machine, prompt, runner, source
 from small_models import small_model

@@ -19,9 +19,13 @@ from transformers import PreTrainedTokenizerFast
 from transformers.cli.serving.utils import get_response_template
 from transformers.utils.chat_parsing import ResponseParser
 
+from modelengine.chats import FinishReason
 from modelengine_runtime import loader, response_parser
+from modelengine_runtime.answers import Renderer, whole
 from modelengine_runtime.parsing import Call, Content, Delta, Thought
 from modelengine_runtime.response_parser import ResponseTemplate
+from modelengine_runtime.sampling import Likelihood
+from modelengine_runtime.sequence import End, Part
 
 TOOLS = [{"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}]
 CALL = '<tool_call>\n{"name": "get_time", "arguments": {"city": "Köln"}}\n</tool_call>'
@@ -98,6 +102,43 @@ def test_what_an_answer_says(text: str, deltas: list[Delta]) -> None:
 )
 def test_what_is_no_call_after_all_is_text_with_its_marks(broken: str) -> None:
     assert read(f"a {broken}") == [Content(f"a {broken}")]
+
+
+def likelihoods(pieces: Sequence[str]) -> tuple[str, list[str]]:
+    """The content of an answer whose tokens are these, and which of them are told to be part of it."""
+    parser = template().parser([], TOOLS)
+    renderer = Renderer("demo", 1, 0, parser=parser, spell=lambda token: (pieces[token], pieces[token].encode()))
+    likely = (Likelihood(-1.0, ()),)
+    parts = [Part(i, (i,), piece, i + 1, likely) for i, piece in enumerate(pieces)]
+    end = End(FinishReason.STOP, len(pieces), (), len(pieces))
+    answer = whole([message for event in (*parts, end) for message in renderer.messages(event)])
+    assert [token["token"] for token in answer["logprobs"]] == [*pieces]
+    return answer["content"], [token["token"] for token in answer["logprobs"] if token.get("is_content", True)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "of_content"),
+    [
+        (["<think>", "\n", "hm", " so", "\n", "</think>", "\n\n", "think", " so"], ["think", " so"]),
+        (["<think>", "hm", "</think>", "\n\nHello"], ["\n\nHello"]),
+        (["Well", ".", "\n", *CALL.partition("{"), "\n"], ["Well", ".", "\n"]),
+        (["a", "<thi", "nk", "er", ">"], ["a", "<thi", "nk", "er", ">"]),
+        (["a", " <too"], ["a", " <too"]),
+        (["<", "<think>", "hm"], ["<"]),
+        (["Köln"], ["Köln"]),
+    ],
+)
+def test_of_each_token_it_is_told_whether_it_stands_in_the_content(pieces: list[str], of_content: list[str]) -> None:
+    assert likelihoods(pieces)[1] == of_content
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "\n", "hm", "think", CALL, "<b", "é"]), min_size=1, max_size=12)
+)
+@settings(max_examples=200, deadline=None)
+def test_the_tokens_of_the_content_spell_it(pieces: list[str]) -> None:
+    content, of_content = likelihoods(pieces)
+    assert "".join(of_content) == content
 
 
 def test_without_tools_nothing_is_a_call() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from callers import Reply, ask
+from callers import Reply, ask, until
 from fakes import FakeEngine
 from modelengine_gateway import page
 
@@ -126,5 +127,10 @@ def test_spaces_that_mean_something_in_a_style_sheet_stay() -> None:
 
 
 def test_the_models_are_listed_for_whoever_asks(front_door: str) -> None:
-    reply = get(front_door, "/models")
-    assert reply.msg == {"models": [{"name": "demo", "protocol": "chat", "replicas": 1}]}
+    def listed() -> dict[str, Any]:
+        [card] = get(front_door, "/models").msg["models"]
+        return dict(card)
+
+    assert until(lambda: "load" in listed())
+    load = {"running": 0, "waiting": 0, "cache_usage": 0.0}
+    assert listed() == {"name": "demo", "protocol": "chat", "replicas": 1, "load": load}

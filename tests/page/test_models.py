@@ -46,6 +46,18 @@ def test_models_and_registry_follow_who_comes_and_goes(
     expect(page.get_by_role("heading", name="beta")).to_have_count(0)
 
 
+def test_every_front_door_shows_what_all_replicas_report(
+    serve: Serve, visit: Visit, join: Callable[[str, FakeEngine], ServerInfo]
+) -> None:
+    fakes = [FakeEngine("alpha", open_streams=2), FakeEngine("alpha", open_streams=3)]
+    for front_door in (serve(*fakes), serve(*fakes)):
+        row = visit(front_door, "/#/models").locator("#models li")
+        expect(row.locator("dl div", has_text="answering").locator("dd")).to_have_text("5")
+        expect(row).not_to_contain_text("load of one replica")
+    fakes[0].open_streams = 7
+    expect(row.locator("dl div", has_text="answering").locator("dd")).to_have_text("10")
+
+
 def test_nothing_is_watched_once_the_view_is_left(serve: Serve, visit: Visit) -> None:
     page = visit(serve(FakeEngine()), "/#/models")
     expect(page.locator("#registry tr")).to_have_count(1)

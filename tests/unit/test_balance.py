@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelengine.protocol import ChatRequest, EngineLoad, Message, ServerInfo
+from modelengine.chats import ChatRequest, Message
+from modelengine.protocol import EngineLoad, ServerInfo
 from modelengine_gateway import affinity, balance
 from modelengine_gateway.loads import Loads
 from routing_simulation import replicas
@@ -56,6 +58,7 @@ def test_each_turn_of_a_conversation_has_its_key_and_another_beginning_has_anoth
     other = request(("system", "Be brief."), ("user", "Hello there"))
     assert affinity.key(first) == affinity.key(second) != affinity.key(other)
     assert affinity.key(first) != affinity.key(request(("user", "Be brief.Hello")))
+    assert affinity.key(first) != affinity.key(replace(first, cache_salt="mine"))
 
 
 def test_front_doors_agree_whatever_the_order_in_which_they_know_the_replicas() -> None:
@@ -95,3 +98,14 @@ def test_who_reports_nothing_or_no_longer_has_the_load_that_is_known_here() -> N
     with loads.lease(ONE):
         assert loads.of(ONE) == 1
     assert (loads.of(ONE), loads.last_report(ONE)) == (0, None)
+
+
+def test_what_replicas_report_is_added_up_without_those_that_report_nothing() -> None:
+    loads = Loads()
+    assert loads.together([ONE, TWO]) is None
+    loads.reported(ONE, EngineLoad(running=3, waiting=2, cache_usage=0.5))
+    loads.reported(TWO, EngineLoad(running=1, waiting=0, cache_usage=0.2))
+    with loads.lease(ONE):
+        assert loads.together([ONE, TWO, THREE]) == EngineLoad(running=4, waiting=2, cache_usage=0.35)
+    loads.silent(TWO)
+    assert loads.together([ONE, TWO, THREE]) == EngineLoad(running=3, waiting=2, cache_usage=0.5)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from modelengine import errors
+from modelengine.chats import ChatOptions, Message
 from modelengine.cli import commands
 from modelengine.cli.answer import Answer
 from modelengine.cli.conversation import Conversation
-from modelengine.protocol import ChatOptions, Message
 
 
 def names() -> list[str]:

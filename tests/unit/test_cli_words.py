@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from modelengine import errors
+from modelengine.chats import ChatOptions
 from modelengine.cli import chat_options, naming, run, tables
 from modelengine.cli.options import Format
-from modelengine.protocol import ChatOptions
 
 RECORDS: list[dict[str, Any]] = [{"name": "模型/一", "port": 80}, {"name": "demo [x]", "port": None}]
 COLUMNS = [tables.Column("NAME"), tables.Column("PORT"), tables.Column("SIZE", lambda record: "big", is_wide=True)]

@@ -10,8 +10,8 @@ import pytest
 
 import transcript
 from modelengine import flows
+from modelengine.chats import DEFAULT_MAX_NEW_TOKENS, MAX_SEED, ChatOptions
 from modelengine.cli.main import app
-from modelengine.protocol import DEFAULT_MAX_NEW_TOKENS, MAX_SEED, ChatOptions
 from modelengine_gateway import settings as gateway_settings
 from modelengine_runtime import settings as runtime_settings
 

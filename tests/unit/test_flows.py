@@ -4,8 +4,10 @@ import pytest
 
 from modelengine import addresses, errors, flows, wire
 from modelengine.chat_request import chat_request
+from modelengine.chats import ChatChunk
 from modelengine.flows import Open, Pause, Send, Way
-from modelengine.protocol import ChatChunk, EmbedRequest, EngineMethod, ServerInfo, to_json
+from modelengine.protocol import EngineMethod, ServerInfo, to_json
+from modelengine.vectors import EmbedRequest
 
 BASE = "http://names:9527"
 ONE, TWO = ServerInfo("demo", "one", 1), ServerInfo("demo", "two", 2)

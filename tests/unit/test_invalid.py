@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatOptions, ChatRequest, Message
+from modelengine.chats import ChatOptions, ChatRequest, Message
 from modelengine_api import invalid
 from modelengine_api.bodies import Reader
 

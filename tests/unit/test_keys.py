@@ -75,6 +75,8 @@ def test_a_key_does_not_show_its_hash() -> None:
         (f"a: {{key: {HASHED}, model: [x]}}", "a.model: unknown; known are key, models, scopes, requestsPerMinute"),
         (f"a: {{key: {HASHED}, models: x}}", "a.models: must be a list of texts"),
         (f"a: {{key: {HASHED}, scopes: [admin]}}", "a.scopes: must be of chat, names, register, got 'admin'"),
+        (f"a: {{key: {HASHED}, cache: mine}}", "a.cache: must be own or shared"),
+        (f"a: {{key: {HASHED}, cache: [own]}}", "a.cache: must be own or shared"),
         (f"a: {{key: {HASHED}, streams: 0}}", "a.streams: must be a whole number from 1"),
         (f"a: {{key: {HASHED}, streams: true}}", "a.streams: must be a whole number from 1"),
     ],
@@ -86,6 +88,25 @@ def test_what_is_written_wrongly_is_named_and_no_key_is_shown(tmp_path: Path, wr
         keyfile.read(file)
     assert refused.value.message.startswith(f"{file}: {says}")
     assert not any(key in refused.value.message for key in (HASHED, "short", "1234", "gärtner"))
+
+
+def test_a_key_keeps_its_cache_from_others_whatever_salt_they_give_and_tells_nothing_of_itself() -> None:
+    alice, bob, carol, dave = keys.parse(
+        json.dumps(
+            {
+                "alice": {"key": HASHED},
+                "bob": {"key": "another-key-of-somebody", "cache": "own"},
+                "carol": {"key": "a-third-key-of-somebody", "cache": "shared"},
+                "dave": {"key": "a-fourth-key-of-somebody", "cache": "shared"},
+            }
+        )
+    )
+    salts = [key.salt(given) for key in (alice, bob) for given in (None, "x", "bob", "alice")]
+    assert len(set(salts)) == len(salts)
+    assert None not in salts
+    assert alice.salt("x") == keys.parse(json.dumps({"alice": SECRET}))[0].salt("x")
+    assert not any(told in str(salt) for salt in salts for told in (SECRET, HASHED.removeprefix("sha256:"), "alice"))
+    assert [carol.salt(None), dave.salt(None), carol.salt("x"), dave.salt("x")] == [None, None, "x", "x"]
 
 
 def test_two_names_with_one_key_are_refused(tmp_path: Path) -> None:

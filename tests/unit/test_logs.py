@@ -69,8 +69,24 @@ def test_a_traceback_stays_readable(capsys: pytest.CaptureFixture[str], configur
     except ValueError:
         logging.getLogger("somewhere").exception("it failed")
     written = capsys.readouterr().err.splitlines()
-    assert written[1] == "Traceback (most recent call last):"
-    assert written[-1] == "ValueError: wrong"
+    assert written[1] == "    Traceback (most recent call last):"
+    assert written[-1] == "    ValueError: wrong"
+
+
+def test_what_an_exception_says_can_neither_look_like_a_line_nor_steer_a_terminal(
+    capsys: pytest.CaptureFixture[str], configure: Configure
+) -> None:
+    configure("INFO")
+    try:
+        raise ValueError(f"{HOSTILE}\n2026-01-01 00:00:00,000 ERROR forged: line")
+    except ValueError:
+        logging.getLogger("somewhere").exception("it failed", stack_info=True)
+    first, *below = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert " ERROR somewhere: it failed" in first
+    assert all(line.startswith("    ") for line in below)
+    assert r"    ValueError: x\r" in below
+    assert r'    ERROR forged: line\x1b[2J\u2028\x9b\u202e"}' in below
+    assert "    2026-01-01 00:00:00,000 ERROR forged: line" in below
 
 
 @pytest.mark.parametrize(("form", "lines"), [(LogFormat.TEXT, 0), (LogFormat.JSON, 1)])

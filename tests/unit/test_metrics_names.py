@@ -26,7 +26,7 @@ UNITS = ("seconds", "bytes", "tokens", "ratio", "info")
 PIECES = (
     "requests", "requests_running", "requests_waiting", "retries", "ejections", "replicas", "streams_open", "steps",
     "preemptions", "batch_places", "cache_blocks", "idle_blocks", "stage", "reconciles", "writes", "queue_length",
-    "leading", "modelengines",
+    "leading", "modelengines", "replicas_reporting", "failures",
 )  # fmt: skip
 # OpenTelemetry's and vLLM's names, and the process's, are not ours to choose.
 OURS = ("modelengine_",)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatChunk, to_json
+from modelengine.chats import ChatChunk
+from modelengine.protocol import to_json
 from modelengine_api.ollama import timestamps
 from modelengine_api.ollama.answers import Answer, Kind
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine.chats import ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine.protocol import to_json
 from modelengine_api import ignored
 from modelengine_api.bodies import Reader
 from modelengine_api.ollama import calls, keep_alive, names, requests, wording

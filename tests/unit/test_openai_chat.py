@@ -10,7 +10,8 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatChunk, ChatResponse, to_json
+from modelengine.chats import ChatChunk, ChatResponse
+from modelengine.protocol import to_json
 from modelengine_api.openai import chat_answer, parts
 from modelengine_api.openai.chat_answer import ChatStream
 from openai_types import chunks, typed
@@ -114,6 +115,26 @@ def test_likelihoods_come_with_the_text_of_their_tokens_even_where_there_is_none
         [],
         [LIKELIHOOD],
     ]
+
+
+def test_how_likely_thoughts_and_marks_were_is_not_said_of_the_content() -> None:
+    of_thought = {**LIKELY, "is_content": False}
+    said = streamed(
+        line(reasoning_content="hm", logprobs=[of_thought]),
+        line("é", logprobs=[of_thought, LIKELY]),
+        line(logprobs=[of_thought]),
+        line(reason="stop", logprobs=[of_thought]),
+    )
+    found = [chunk.choices[0].logprobs for chunk in said]
+    assert [each and [token.to_dict() for token in each.content or []] for each in found] == [
+        None,
+        None,
+        [LIKELIHOOD],
+        None,
+    ]
+    asked = completion([whole(logprobs=[of_thought, LIKELY])], wants_logprobs=True).choices[0].logprobs
+    assert asked is not None
+    assert [token.to_dict() for token in asked.content or []] == [LIKELIHOOD]
 
 
 def test_what_a_token_can_not_be_is_a_number_in_json_too() -> None:

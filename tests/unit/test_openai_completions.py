@@ -10,7 +10,7 @@ import pytest
 from openai.types import Completion
 
 from modelengine import errors
-from modelengine.protocol import (
+from modelengine.chats import (
     AS_MUCH_AS_FITS,
     ChatChunk,
     ChatOptions,
@@ -18,8 +18,8 @@ from modelengine.protocol import (
     ChatResponse,
     Message,
     ResponseFormat,
-    to_json,
 )
+from modelengine.protocol import to_json
 from modelengine_api.bodies import Reader
 from modelengine_api.openai import completion_answer
 from modelengine_api.openai.completion import CompletionRequest

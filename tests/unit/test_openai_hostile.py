@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelengine import errors, wire
-from modelengine.protocol import ChatRequest, to_json
+from modelengine.chats import ChatRequest
+from modelengine.protocol import to_json
 from modelengine_api import failures, ignored
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.chat import ChatCompletionRequest

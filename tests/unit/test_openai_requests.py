@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelengine import errors
-from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine.chats import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ChatRequest, Message, ResponseFormat
 from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.chat import ChatCompletionRequest

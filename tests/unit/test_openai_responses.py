@@ -10,7 +10,8 @@ import pytest
 from openai.types.responses import Response
 
 from modelengine import errors
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat, to_json
+from modelengine.chats import AS_MUCH_AS_FITS, ChatChunk, ChatOptions, ChatRequest, Message, ResponseFormat
+from modelengine.protocol import to_json
 from modelengine_api import chat_checks
 from modelengine_api.bodies import Reader
 from modelengine_api.openai.response import ResponseRequest
@@ -184,6 +185,7 @@ def test_who_wants_a_format_or_a_call_gets_it_without_a_thought_and_is_told(boun
         ({"tools": [{"type": "function"}]}, "tools[0].name: is required"),
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema: is required"),
         ({"max_output_tokens": 0}, "max_output_tokens: must be at least 1, got 0"),
+        ({"max_output_tokens": -1}, "max_output_tokens: must be at least 1, got -1"),
         ({"metadata": {"a": 5}}, "metadata.a: must be a string, got 5"),
         ({"truncation": "x"}, "truncation: must be 'auto' or 'disabled', got \"x\""),
     ],

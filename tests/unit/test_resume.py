@@ -9,7 +9,8 @@ import pytest
 from fakes import FakeRunner, fake_model
 from modelengine import errors
 from modelengine.chat_request import chat_request
-from modelengine.protocol import ChatRequest, Resume, to_json
+from modelengine.chats import ChatRequest, Resume
+from modelengine.protocol import to_json
 from modelengine_api.bodies import Reader
 from modelengine_runtime import answers
 from modelengine_runtime.answers import Renderer

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from modelengine.protocol import ChatOptions
+from modelengine.chats import ChatOptions
 from modelengine_runtime.sampling import Sampling, resolve, uniform
 
 SAMPLES = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.1}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelengine.protocol import FinishReason, Timings
+from modelengine.chats import FinishReason, Timings
 from modelengine_runtime.sampling import Likelihood, Sampling
 from modelengine_runtime.sequence import ChatSequence, End, Part, Status, Usage
 from modelengine_runtime.text import AnswerText

@@ -281,6 +281,30 @@ def test_a_client_shows_its_key_to_the_name_server_and_to_no_engine() -> None:
         modelengine.flows.key_headers("http://door:9527", "a\r\nhost: b")
 
 
+def test_engines_are_told_whose_prompts_must_not_meet(
+    open_front_door: OpenFrontDoor, file: Path, start_engine: StartEngine
+) -> None:
+    file.write_text(json.dumps({**KEYS, "sharer": {"key": "the-key-of-who-shares", "cache": "shared"}}))
+    fake = FakeEngine()
+    doors = [open_front_door(api_keys=str(file)) for _ in range(2)]
+    info = start_engine(fake)
+    for door in doors:
+        with NameServerClient(door, api_key=ADMIN) as names:
+            names.register(info)
+
+    def salt(door: str, key: str, path: str = CHAT, **fields: Any) -> str | None:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **fields}
+        assert ask(door, path, body, headers=bearer(key)).status == 200
+        return fake.requests[-1].cache_salt
+
+    mine = salt(doors[0], ONE)
+    assert mine == salt(doors[1], ONE, stream=False) == salt(doors[0], ONE, "/v1/chat/completions")
+    others = [salt(doors[0], ADMIN), salt(doors[0], ONE, cache_salt="x"), salt(doors[0], ADMIN, cache_salt=mine)]
+    assert len({mine, None, *others}) == 5
+    assert salt(doors[0], "the-key-of-who-shares") is None
+    assert salt(doors[0], "the-key-of-who-shares", "/v1/chat/completions", cache_salt="x") == "x"
+
+
 def test_only_a_key_for_it_registers_and_only_names_that_it_may(door: str, start_engine: StartEngine) -> None:
     demo, other = start_engine(FakeEngine()), start_engine(FakeEngine("other"))
     with NameServerClient(door, api_key=ONE) as names:
@@ -423,10 +447,21 @@ def test_many_callers_at_once_are_each_seen_as_who_they_are(door: str, serve: Ca
 
 
 def test_where_the_front_door_is_is_what_the_client_calls_it() -> None:
-    def at(host: str) -> tuple[str, int]:
-        return access.asked_at({"type": "http", "headers": [(b"host", host.encode())], "server": ("10.0.0.1", 9527)})
+    def at(host: str, **headers: str) -> tuple[str, int]:
+        sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in {"host": host, **headers}.items()]
+        return access.asked_at({"type": "http", "headers": sent, "server": ("10.0.0.1", 9527)})
 
     assert at("door.example:80") == ("door.example", 80)
-    assert at("door.example") == ("door.example", 80)
+    assert at("door.example") == at("door.example", x_forwarded_proto="http") == ("door.example", 80)
     assert at("[::1]:9527") == ("::1", 9527)
     assert at("") == at("[") == at("a:99999") == ("10.0.0.1", 9527)
+    assert at("door.example", x_forwarded_proto="https") == ("door.example", 443)
+    assert at("door.example", x_forwarded_proto="HTTPS, http") == ("door.example", 443)
+    assert at("door.example:8443", x_forwarded_proto="https") == ("door.example", 8443)
+
+
+def test_who_comes_through_tls_is_told_the_port_of_tls(door: str, serve: Callable[..., ServerInfo]) -> None:
+    serve(FakeEngine())
+    headers = {**bearer(ONE), "host": "localhost", "x-forwarded-proto": "https"}
+    reply = ask(door, "/nameserver/get_services", {"protocol": "chat", "name": "demo"}, headers=headers)
+    assert reply.msg["services"] == [{"name": "demo", "host": "localhost", "port": 443, "protocol": "chat"}]

@@ -20,7 +20,8 @@ from modelengine import (
     wire,
 )
 from modelengine.aio import AsyncStream
-from modelengine.protocol import ChatOptions, ResponseFormat, to_json
+from modelengine.chats import ChatOptions, ResponseFormat
+from modelengine.protocol import to_json
 
 HELLO = [{"role": "user", "content": "hi"}]
 

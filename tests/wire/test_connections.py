@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 from fastapi import FastAPI, Response
+from fastapi.responses import StreamingResponse
 from uvicorn.protocols.http import httptools_impl
 
 from callers import ask, until
@@ -290,6 +291,37 @@ def test_two_hundred_slow_clients_of_every_kind_keep_nobody_else_waiting() -> No
     assert len(set(ended)) == 3
 
 
+def test_the_head_of_an_answer_goes_out_with_the_first_of_its_body_or_alone_where_that_takes_time() -> None:
+    app = FastAPI()
+
+    @app.get("/at-once")
+    async def at_once() -> Response:
+        return Response(b"body")
+
+    @app.head("/at-once")
+    async def only_the_head() -> Response:
+        return Response(headers={"x-only": "head"})
+
+    @app.get("/later")
+    async def later() -> StreamingResponse:
+        async def slowly() -> AsyncIterator[bytes]:
+            await asyncio.sleep(0.3)
+            yield b"body"
+
+        return StreamingResponse(slowly())
+
+    with running(app) as port, connected(port) as sock:
+
+        def first_of(request: bytes) -> bytes:
+            sock.sendall(request + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            return sock.recv(65536)
+
+        assert first_of(b"GET /at-once").endswith(b"\r\n\r\nbody")
+        assert b"x-only: head" in first_of(b"HEAD /at-once")
+        assert first_of(b"GET /later").endswith(b"\r\n\r\n")
+        assert sock.recv(65536).startswith(b"4\r\nbody")
+
+
 def test_what_is_relied_on_of_uvicorns_inside_is_there() -> None:
     """Fails when a newer uvicorn has other callbacks or attributes: `connections.py` must be read again then."""
     names = httptools_impl.HttpToolsProtocol.__init__.__code__.co_names
@@ -298,4 +330,4 @@ def test_what_is_relied_on_of_uvicorns_inside_is_there() -> None:
     for name in (*callbacks, "on_message_complete", "send_400_response"):
         assert name in vars(httptools_impl.HttpToolsProtocol), name
     cycle = httptools_impl.RequestResponseCycle.__init__.__code__.co_names
-    assert {"disconnected", "message_event", "response_complete", "response_started"} <= set(cycle)
+    assert {"disconnected", "message_event", "response_complete", "response_started", "transport"} <= set(cycle)

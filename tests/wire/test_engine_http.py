@@ -17,8 +17,9 @@ from callers import ask, until
 from fakes import FakeRunner, fake_model
 from modelengine import ServerInfo, errors, flows
 from modelengine.chat_request import chat_request
+from modelengine.chats import AS_MUCH_AS_FITS
 from modelengine.client import Client, Stream
-from modelengine.protocol import AS_MUCH_AS_FITS, EngineMethod, to_json
+from modelengine.protocol import EngineMethod, to_json
 from modelengine_runtime.app import create_app
 from modelengine_runtime.engine import Engine
 from modelengine_runtime.lifecycle import Lifecycle, warm_up

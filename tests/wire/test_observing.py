@@ -198,6 +198,22 @@ def test_a_replica_that_is_gone_is_a_retry_and_an_ejection(door: FrontDoor, addr
     )
 
 
+def test_it_is_shown_how_many_replicas_say_how_busy_they_are_and_why_others_do_not(
+    door: FrontDoor, address: str, start_engine: StartEngine
+) -> None:
+    for reports in (True, True, False):
+        start_engine(FakeEngine(reports_load=reports), address)
+
+    def shown(name: str, **labels: str) -> float:
+        return value(scraped(door.exposition.port), f"modelengine_front_door_{name}", **labels)
+
+    of_demo = {"model": "demo", "protocol": "chat"}
+    assert until(lambda: shown("replicas_reporting", **of_demo) == 2, 5)
+    assert shown("replicas", **of_demo) == 3
+    assert until(lambda: shown("load_report_failures_total", error_type="not_found") >= 1, 5)
+    assert shown("load_report_failures_total") == shown("load_report_failures_total", error_type="not_found")
+
+
 def test_an_answer_has_the_caller_s_id_or_a_new_one_and_the_engine_gets_it_with_the_trace(
     address: str, stack: ExitStack
 ) -> None:

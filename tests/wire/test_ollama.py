@@ -15,7 +15,7 @@ import pytest
 from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, list_at, until
 from fakes import FakeEngine, Informants
 from modelengine import errors
-from modelengine.protocol import ResponseFormat
+from modelengine.chats import ResponseFormat
 from modelengine_api import ignored
 from servers import running
 

@@ -60,6 +60,16 @@ def test_what_has_no_effect_is_named_in_a_header(engine):
     assert reply.headers["x-modelengine-ignored"] == "keep_alive, options.num_ctx, options.seed"
 
 
+@pytest.mark.parametrize(("path", "field"), [("/api/embed", "input"), ("/api/embeddings", "prompt")])
+def test_a_time_to_stay_is_read_before_it_is_named_as_without_effect(engine, path, field):
+    for given in (0, -1, 300, 0.5, "5m", "1h30m", "-1"):
+        reply = ask(engine, path, {"model": "fake", field: "ab", "keep_alive": given})
+        assert (reply.status, reply.headers["x-modelengine-ignored"]) == (200, "keep_alive"), given
+    for given in ("soon", "", "5 m", True, []):
+        reply = ask(engine, path, {"model": "fake", field: "ab", "keep_alive": given})
+        assert (reply.status, reply.envelope["error"].partition(":")[0]) == (400, "keep_alive"), given
+
+
 @pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]]])
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
 def test_token_ids_are_refused_with_the_reason(engine, tokens, path):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from modelengine import errors, wire
+from modelengine.chats import ChatChunk, ChatOptions, ChatResponse, Message
 from modelengine.cli.screen import Screen
 from modelengine.client import ChatClient
-from modelengine.protocol import ChatChunk, ChatOptions, ChatResponse, Message, to_json
+from modelengine.protocol import to_json
 
 Clock = Callable[[], float]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions
+from modelengine.chats import ChatOptions
 
 # "a whole number" and "a number" are what a person can act on; bounds are the server's to tell.
 KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", dict: "JSON of an object"}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import ChatOptions, Message, from_json, to_json
+from modelengine.chats import ChatOptions, Message
+from modelengine.protocol import from_json, to_json
 
 
 @dataclass(slots=True)

@@ -40,8 +40,9 @@ def demo(
 
 def conversation(door: Door, model: str, prompt: str, timeout: float) -> None:
     """The transcript, in the order and the shape that the first example had."""
+    from modelengine.chats import Message
     from modelengine.client import ChatClient
-    from modelengine.protocol import Message, ServerResponse
+    from modelengine.protocol import ServerResponse
 
     messages = [Message("user", prompt)]
     with ChatClient(door.host, relayed=door.relayed) as client:

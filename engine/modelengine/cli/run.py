@@ -34,9 +34,9 @@ def run(
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait until the name is served.")] = None,
 ) -> None:
     """Chat: one answer for a prompt, else a conversation."""
+    from modelengine.chats import Message
     from modelengine.cli import answer, chat_options
     from modelengine.client import ChatClient
-    from modelengine.protocol import Message
 
     how = answer.Asking(chat_options.parse(option or ()), stream, as_json)
     is_terminal = sys.stdin is not None and sys.stdin.isatty()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelengine import errors
-from modelengine.protocol import Message
+from modelengine.chats import Message
 from modelengine_api.ollama.calls import CallMessage, ToolCall
 
 NO_IMAGES = "this server takes text only; leave images out"

@@ -1,6 +1,6 @@
 """Ollama's `options`, and what else steers an answer, as the native ChatOptions. Pure.
 
-The bounds are the native ones, which stand in `modelengine.protocol` alone; a fault is told in Ollama's names.
+The bounds are the native ones, which stand in `modelengine.chats` alone; a fault is told in Ollama's names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from modelengine import errors
-from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat
+from modelengine.chats import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat
 from modelengine_api import invalid
 from modelengine_api.ollama.calls import Call, Format, Think
 

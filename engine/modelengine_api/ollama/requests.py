@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest, Message
+from modelengine.chats import ChatRequest, Message
 from modelengine_api.ollama import calls, options
 from modelengine_api.ollama.calls import Call, ChatCall, GenerateCall
 from modelengine_api.ollama.conversation import NO_IMAGES, native_messages

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 
 import modelengine
 from modelengine import errors
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_api import bodies, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.ollama import calls, keep_alive, listings, names, operations, refusals, requests, wording

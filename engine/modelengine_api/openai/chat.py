@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatRequest, Message, Name
+from modelengine.chats import AS_MUCH_AS_FITS, ChatRequest, Message
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
 from modelengine_api.openai.fields import Effort, Fields, TokenLimit, plain
@@ -107,6 +108,7 @@ class ChatCompletionRequest(Formatted):
                 parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
                 options=self.options(i, max_tokens=tokens, top_logprobs=likelihoods, response_format=form, think=think),
                 stream=bool(self.stream),
+                cache_salt=self.cache_salt,
             )
             for i in range(self.choices)
         ]

@@ -95,7 +95,7 @@ class ChatStream:
             delta = b'"reasoning_content":' + orjson.dumps(thought)
         elif part.get("tool_calls"):
             delta = b'"tool_calls":' + orjson.dumps(self._numbered(choice, part))
-        elif part.get("logprobs"):
+        elif parts.of_content(part):
             delta = b'"content":""'
         else:
             return b""
@@ -116,6 +116,8 @@ class ChatStream:
 
 
 def _logprobs(part: Part) -> bytes:
-    if part.get("logprobs") is None:
+    likelihoods = parts.logprobs(part)
+    # A part that has some, and all of a thought, says nothing of the content.
+    if likelihoods is None or (part["logprobs"] and not likelihoods):
         return b',"logprobs":null'
-    return b',"logprobs":{"refusal":null,"content":' + orjson.dumps(parts.logprobs(part)) + b"}"
+    return b',"logprobs":{"refusal":null,"content":' + orjson.dumps(likelihoods) + b"}"

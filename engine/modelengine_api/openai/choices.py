@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_api import streaming
 from modelengine_api.backend import Backend
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from modelengine.protocol import ChatRequest, Message, Name
+from modelengine.chats import ChatRequest, Message
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai.fields import MAX_CHOICES, TokenLimit
 from modelengine_api.openai.formats import Formatted
@@ -56,6 +57,7 @@ class CompletionRequest(Formatted):
                     i, max_tokens=self.max_tokens, top_logprobs=self.logprobs, response_format=form, think=False
                 ),
                 stream=bool(self.stream),
+                cache_salt=self.cache_salt,
             )
             for prompt in prompts
             for i in range(self.choices)

@@ -22,8 +22,8 @@ class Likelihoods:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def of(self, part: Part) -> dict[str, Any] | None:
-        """Those of the part's tokens; None where it doesn't say."""
-        tokens = part.get("logprobs")
+        """Those of the tokens of the part's text; None where it doesn't say."""
+        tokens = parts.of_content(part)
         if tokens is None:
             return None
         return {

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from modelengine.protocol import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine.chats import AS_MUCH_AS_FITS, MAX_SEED, ChatOptions, ResponseFormat, TokenId
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 
 # How many answers one request may ask for, and how many all its prompts together.
@@ -60,7 +61,7 @@ class StreamOptions(Fields):
 
 
 class Sampling(Fields):
-    """How to generate, in the fields that chats and completions share. The last three are not OpenAI's but vLLM's."""
+    """How to generate, in the fields that chats and completions share. From `top_k` to `cache_salt` they are vLLM's."""
 
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
@@ -78,6 +79,7 @@ class Sampling(Fields):
     top_k: Annotated[int, Ge(-1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
     repetition_penalty: Annotated[float, Ge(0.01), Le(10)] | None = None
+    cache_salt: Name | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import Field
 
-from modelengine.protocol import MAX_GRAMMAR_CHARACTERS, ResponseFormat
+from modelengine.chats import MAX_GRAMMAR_CHARACTERS, ResponseFormat
 from modelengine_api.invalid import refused
 from modelengine_api.openai.fields import Fields, Sampling
 from modelengine_api.openai.wording import Names

@@ -67,9 +67,15 @@ def usage(answers: Sequence[Part]) -> dict[str, Any]:
 
 
 def logprobs(part: Part) -> list[dict[str, Any]] | None:
-    """How likely the part's tokens were, as both APIs write it; None where it doesn't say."""
-    given = part.get("logprobs")
+    """How likely the tokens of the part's content were, as both APIs write it; None where it doesn't say."""
+    given = of_content(part)
     return None if given is None else [{**_token(token), "top_logprobs": _top(token)} for token in given]
+
+
+def of_content(part: Part) -> Sequence[Mapping[str, Any]] | None:
+    """Its native logprobs without those of thoughts and calls, which OpenAI's APIs have no place for."""
+    given = part.get("logprobs")
+    return None if given is None else [token for token in given if token.get("is_content", True)]
 
 
 def _top(token: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from annotated_types import Ge, Gt, Le, MaxLen
 
-from modelengine.protocol import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, Name, ResponseFormat
+from modelengine.chats import AS_MUCH_AS_FITS, ChatOptions, ChatRequest, ResponseFormat
+from modelengine.protocol import Name
 from modelengine_api.invalid import refused
 from modelengine_api.openai import response_input
 from modelengine_api.openai.fields import Effort, Fields, plain
@@ -54,6 +55,8 @@ class ResponseRequest(Fields):
     previous_response_id: str | None = None
     conversation: Any = None
     prompt: Any = None
+    # vLLM's.
+    cache_salt: Name | None = None
 
     @property
     def wants_logprobs(self) -> bool:
@@ -74,6 +77,7 @@ class ResponseRequest(Fields):
                 parallel_tool_calls=self.parallel_tool_calls if offered.tools else None,
                 options=self._options(),
                 stream=True,
+                cache_salt=self.cache_salt,
             )
         ]
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from modelengine.protocol import Message
+from modelengine.chats import Message
 from modelengine_api.invalid import refused
 from modelengine_api.openai.content import Content, text_of
 from modelengine_api.openai.fields import Fields

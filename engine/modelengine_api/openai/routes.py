@@ -10,7 +10,7 @@ from typing import Protocol
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_api import bodies, calls, chat_checks, doors, failures, ignored, streaming
 from modelengine_api.backend import Backend
 from modelengine_api.openai import (

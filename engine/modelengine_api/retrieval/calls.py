@@ -14,9 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BeforeValidator
 
-from modelengine.protocol import MAX_INPUTS, Input, Name
+from modelengine.protocol import Name
+from modelengine.vectors import MAX_INPUTS, Input
 from modelengine_api.ignored import OPEN
 from modelengine_api.invalid import refused
+from modelengine_api.ollama.calls import KeepAlive
 
 
 def _no_token_ids(given: Any) -> Any:
@@ -66,7 +68,7 @@ class EmbedCall:
     truncate: bool = True
     dimensions: Dimensions | None = None
     options: dict[str, Any] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
 
@@ -78,7 +80,7 @@ class OldEmbeddingsCall:
     model: Name
     prompt: str = ""
     options: dict[str, Any] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = OPEN
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelengine import errors, wire
-from modelengine.protocol import EmbedOptions, EmbedRequest
+from modelengine.vectors import EmbedOptions, EmbedRequest
 from modelengine_api.invalid import refused
 from modelengine_api.retrieval.calls import EmbedCall, EmbeddingsCall, OldEmbeddingsCall
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelengine.protocol import RerankOptions, RerankRequest
+from modelengine.vectors import RerankOptions, RerankRequest
 from modelengine_api.invalid import refused
 from modelengine_api.retrieval.calls import RerankCall
 

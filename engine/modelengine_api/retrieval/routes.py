@@ -10,10 +10,10 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from modelengine import errors
-from modelengine.protocol import EmbedRequest
+from modelengine.vectors import EmbedRequest
 from modelengine_api import bodies, doors, ignored, streaming
 from modelengine_api.backend import Backend
-from modelengine_api.ollama import names, wording
+from modelengine_api.ollama import keep_alive, names, wording
 from modelengine_api.retrieval import calls, embeddings, operations, reranking
 
 # How many texts had to be cut: what was lost is said, also where a client has no field for it.
@@ -47,7 +47,7 @@ def routes(backend: Backend) -> APIRouter:
         began_ns = time.perf_counter_ns()
         call = await _embed.read(request)
         answer = await _of_ollama(
-            request, backend, call.model, lambda model: embeddings.from_ollama(call, model), call.input, "input"
+            request, backend, call, lambda model: embeddings.from_ollama(call, model), call.input, "input"
         )
         return _json(embeddings.to_ollama(call, answer, time.perf_counter_ns() - began_ns), call, answer)
 
@@ -55,7 +55,7 @@ def routes(backend: Backend) -> APIRouter:
     async def ollama_embeddings(request: Request) -> Response:
         call = await _old_embeddings.read(request)
         answer = await _of_ollama(
-            request, backend, call.model, lambda model: embeddings.from_old_ollama(call, model), call.prompt, "prompt"
+            request, backend, call, lambda model: embeddings.from_old_ollama(call, model), call.prompt, "prompt"
         )
         return _json(embeddings.to_old_ollama(answer), call, answer)
 
@@ -65,13 +65,15 @@ def routes(backend: Backend) -> APIRouter:
 async def _of_ollama(
     request: Request,
     backend: Backend,
-    asked: str,
+    call: calls.EmbedCall | calls.OldEmbeddingsCall,
     translate: Callable[[str], EmbedRequest | None],
     given: str | Sequence[str],
     field: str,
 ) -> Mapping[str, Any] | None:
     """The native answer; None where no text was given, and the model is there."""
-    served = names.served(asked, lambda: (card.name for card in backend.models()))
+    if call.keep_alive is not None:
+        keep_alive.seconds(call.keep_alive)
+    served = names.served(call.model, lambda: (card.name for card in backend.models()))
     native = translate(served)
     try:
         if native is not None:
@@ -79,7 +81,7 @@ async def _of_ollama(
         await backend.info(served)
         return None
     except errors.NotFound as failure:
-        raise wording.worded(failure, asked, of_prompt=False) from failure
+        raise wording.worded(failure, call.model, of_prompt=False) from failure
 
 
 async def _embedded(

@@ -80,23 +80,23 @@ function row(name, onPick) {
       why.textContent = chat.hidden ? `${text}; speaks ${protocol}` : text;
       if (!card.replicas) (facts.replaceChildren(), load.replaceChildren());
     },
-    /** Facts and load, as one replica tells them. */
-    load({ parameters, context_length: context, dtype, device, load: told }, { replicas }) {
+    /** Facts, as one replica tells them, and the load that all report: every front door hears the same of that. */
+    load({ parameters, context_length: context, dtype, device, load: own }, { replicas, load: all }) {
       const known = [
         parameters && `${short(parameters)} parameters`,
         context && `context ${short(context)}`,
         dtype && `${dtype} on ${device}`,
-        told && replicas > 1 && "load of one replica",
+        own && !all && replicas > 1 && "load of one replica",
       ];
       facts.textContent = known.filter(Boolean).join(", ");
-      const pairs = loadOf(told ?? {}).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)));
+      const pairs = loadOf({ ...((replicas === 1 || !all) && own), ...all }).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)));
       load.replaceChildren(...pairs);
     },
   };
 }
 
-function loadOf({ running, waiting, blocks_used: used, blocks_total: total, hit_tokens: hit, prompt_tokens: prompt, finished }) {
-  const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : undefined);
-  const all = { answering: running, waiting, "cache used": share(used, total), "prompt reused": share(hit, prompt), answered: finished };
+function loadOf({ running, waiting, blocks_used, blocks_total, cache_usage = blocks_used / blocks_total, hit_tokens: hit, prompt_tokens: prompt, finished }) {
+  const percent = (share) => (share >= 0 ? `${Math.round(100 * share)} %` : undefined);
+  const all = { answering: running, waiting, "cache used": percent(cache_usage), "prompt reused": percent(hit / prompt), answered: finished };
   return Object.entries(all).filter(([, value]) => value !== undefined);
 }
