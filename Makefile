@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+# As many tests at once as keep the cores busy while some of them wait, a file's always one after the other.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
+AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
 # For `make images`: what builds, what its images are called, and more flags for it (--build-arg BASE=..., --push).
 BUILDER ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))) docker)
@@ -11,8 +14,11 @@ IMAGE_PREFIX ?=
 IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD_FLAGS ?=
 
+# What an engine imports is compiled once: anew in each of the hundred processes of the tests, it would double their time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit test-cluster cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
+.PHONY: help setup demo test check unit test-cluster with-a-node with-a-played-kubelet cluster-parts cluster chart images lock bench bench-engine bench-cluster bench-gateway bench-gap bench-perplexity soak fuzz demo-model pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +41,7 @@ demo: setup ## Run it: name server, engine and client on the bundled model, offl
 
 test: check ## Run every check and every test (root and Linux for those on a real Kubernetes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/cluster
+	$(BIN)/coverage run -m pytest $(AT_ONCE) --ignore=tests/cluster
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 	@$(MAKE) --no-print-directory test-cluster
@@ -47,11 +53,17 @@ check: setup ## Lint, types, import contracts
 	$(BIN)/lint-imports
 
 unit: setup ## Run the tests that take seconds
-	$(PYTEST) -q tests/unit
+	$(PYTEST) -q $(AT_ONCE) tests/unit
 
 test-cluster: cluster-parts ## Run the tests on a real Kubernetes, which this machine brings up
+	@echo "Two runs at once, each on a cluster of its own; what they say comes when they end, after 7 and 15 minutes."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target with-a-node with-a-played-kubelet
+
+with-a-node:
 	$(PYTEST) tests/cluster --ignore-glob='*/test_operator_*.py'
-# A cluster of their own: they play the kubelet, and a real node would take their pods.
+
+# A real node would take the pods that these tests play.
+with-a-played-kubelet:
 	$(PYTEST) tests/cluster/test_operator_*.py
 
 cluster-parts: setup ## Install and build what that Kubernetes consists of, images too (once; about 20 minutes and 15 GB)

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelengine import ChatClient, Stream, flows
+from modelengine import ChatClient, NameServerClient, Stream, errors, flows
 from modelengine.chat_request import chat_request
 from modelengine.chats import ChatChunk
 from modelengine.protocol import ServerInfo, to_json
@@ -79,6 +79,18 @@ def through(front_door: str, client: ChatClient, name: str = "demo", **options: 
     request = chat_request(name, [{"role": "user", "content": "hi"}], None, options, True)
     flow = one(flows.Open(f"http://{front_door}/engine/inference", to_json(request)))
     return Stream(client._run(flow), flows.ChatParts())
+
+
+def list_at(info: ServerInfo, *front_doors: str, api_key: str | None = None) -> None:
+    """Registers a server; on a busy machine again, as engines do, where it answers too late for the front door."""
+    for front_door in front_doors:
+        with NameServerClient(front_door, api_key=api_key) as names:
+            for _ in range(4):
+                with suppress(errors.Unavailable):
+                    names.register(info)
+                    break
+            else:
+                names.register(info)
 
 
 def one(effect: flows.Effect) -> flows.Flow[Any]:

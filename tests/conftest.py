@@ -1,6 +1,7 @@
 """For all tests: what is read when a library is imported, or counts in every folder."""
 
 import os
+import signal
 
 import torch
 from hypothesis import settings
@@ -10,6 +11,10 @@ torch.set_num_threads(1)
 if not torch.cuda.is_available():
     # The kernels for a GPU are interpreted, on the CPU. Read when Triton is imported, whichever test does it first.
     os.environ["TRITON_INTERPRET"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell starts what it leaves in the background; the commands that the tests start would hear no Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Speed is measured in `bench/` alone: no example of hypothesis is against the clock.
 settings.register_profile("no clock", deadline=None)

@@ -6,6 +6,8 @@ app whole: the records that several routes share stand once in it, and what is n
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,6 +198,13 @@ def _add(document: dict[str, Any], route: PlainRoute) -> None:
 
 
 def _schema(cls: Any) -> Schema:
+    """A copy of its own for each place: `share` changes them."""
+    return copy.deepcopy(_made_schema(cls))
+
+
+@functools.cache
+def _made_schema(cls: Any) -> Schema:
+    # Most of what an app's making takes, were it done for each route.
     return TypeAdapter(cls).json_schema(ref_template=COMPONENTS + "{model}")
 
 

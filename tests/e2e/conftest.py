@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 import windows
+from callers import list_at
 from fakes import FakeEngine
-from modelengine import NameServerClient
 from modelengine.protocol import ServerInfo
 from modelengine_gateway import app
 from modelengine_gateway.settings import Settings
@@ -56,10 +56,9 @@ def serve() -> Iterator[Callable[..., str]]:
         def start(*fakes: FakeEngine) -> str:
             door = app.create(Settings(lease_s=LONG_LEASE_S))
             host = f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"
-            with NameServerClient(host) as names:
-                for fake in fakes:
-                    port = stack.enter_context(running(fake.app(), grace_s=0))
-                    names.register(ServerInfo(fake.name, "127.0.0.1", port))
+            for fake in fakes:
+                port = stack.enter_context(running(fake.app(), grace_s=0))
+                list_at(ServerInfo(fake.name, "127.0.0.1", port), host)
             return host
 
         yield start

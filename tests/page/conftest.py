@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from callers import list_at
 from debian import program
 from fakes import FakeEngine
-from modelengine import NameServerClient
 from modelengine.protocol import ServerInfo
 from modelengine_gateway import app
 from modelengine_gateway.settings import Settings
@@ -70,8 +70,7 @@ def join(stack: ExitStack) -> Callable[[str, FakeEngine], ServerInfo]:
 
     def join(front_door: str, fake: FakeEngine) -> ServerInfo:
         info = ServerInfo(fake.name, "127.0.0.1", stack.enter_context(running(fake.app(), grace_s=0)))
-        with NameServerClient(front_door) as names:
-            names.register(info)
+        list_at(info, front_door)
         return info
 
     return join

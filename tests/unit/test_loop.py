@@ -138,7 +138,7 @@ def test_an_abort_after_the_end_changes_nothing(loop):
 
 def test_a_full_queue_reaches_the_request_as_busy(loop, runner):
     runner.pause_s = 0.02
-    requests = [Request(i, limit=100) for i in range(7)]
+    requests = [Request(i, limit=30) for i in range(7)]
     for request in requests:
         loop.submit(request.sequence)
     outcomes = []

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from callers import OpenFrontDoor, StartEngine
+from callers import OpenFrontDoor, StartEngine, list_at
 from fakes import FakeEngine
-from modelengine import NameServerClient
 from modelengine.protocol import ServerInfo
 from modelengine_gateway import app
 from modelengine_gateway.settings import Settings
@@ -47,8 +46,7 @@ def start_engine(stack: ExitStack) -> StartEngine:
     def start(fake: FakeEngine, front_door: str | None = None) -> ServerInfo:
         info = ServerInfo(fake.name, "127.0.0.1", stack.enter_context(running(fake.app(), grace_s=0)))
         if front_door is not None:
-            with NameServerClient(front_door) as names:
-                names.register(info)
+            list_at(info, front_door)
         return info
 
     return start

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import modelengine
-from callers import OpenFrontDoor, Reply, StartEngine, ask, until
+from callers import OpenFrontDoor, Reply, StartEngine, ask, list_at, until
 from fakes import FakeEngine
 from modelengine import AsyncChatClient, ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_gateway import access, keyfile
@@ -51,8 +51,7 @@ def serve(door: str, start_engine: StartEngine) -> Callable[..., ServerInfo]:
 
     def start(fake: FakeEngine) -> ServerInfo:
         info = start_engine(fake)
-        with NameServerClient(door, api_key=ADMIN) as names:
-            names.register(info)
+        list_at(info, door, api_key=ADMIN)
         return info
 
     return start

@@ -56,7 +56,9 @@ def open_door(server: FakeApiServer, stack: ExitStack) -> OpenDoor:
     """Opens a front door over the server's registries; gives its `host:port`."""
 
     def open_one(*namespaces: str, own: str = "") -> str:
-        door = app.create(Settings(registry=RegistryKind.CONFIG_MAPS, namespaces=namespaces, own_namespace=own))
+        door = app.create(
+            Settings(registry=RegistryKind.CONFIG_MAPS, namespaces=namespaces, own_namespace=own, queue_s=0.0)
+        )
         return f"127.0.0.1:{stack.enter_context(running(door.app, on_stop=door.directory.close))}"
 
     return open_one

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from callers import OpenFrontDoor, StartEngine, ask
+from callers import OpenFrontDoor, StartEngine, ask, list_at
 from fakes import FakeEngine
-from modelengine import NameServerClient
 from modelengine_api.bodies import MAX_NESTING, is_nested_deeper
 
 ROUTES = ("/engine/inference", "/v1/chat/completions", "/api/chat")
@@ -31,8 +30,7 @@ def door(open_front_door: OpenFrontDoor, start_engine: StartEngine, fake: FakeEn
     info = start_engine(fake, address)
     yield address
     # By now its lease may have ended.
-    with NameServerClient(address) as names:
-        names.register(info)
+    list_at(info, address)
     assert ask(address, "/engine/inference", GOOD).status == 200
     assert fake.open_streams == 0
 

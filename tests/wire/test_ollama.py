@@ -12,9 +12,9 @@ import jsonschema
 import ollama
 import pytest
 
-from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, until
+from callers import OpenFrontDoor, Reply, StartEngine, ask, engine_process, list_at, until
 from fakes import FakeEngine, Informants
-from modelengine import NameServerClient, errors
+from modelengine import errors
 from modelengine.chats import ResponseFormat
 from modelengine_api import ignored
 from servers import running
@@ -247,8 +247,7 @@ def test_a_failure_after_the_first_byte_is_a_last_line_and_nothing_is_done(
 
 def test_an_engine_that_is_killed_midway_ends_the_stream_with_an_error(front_door: str) -> None:
     with engine_process("demo", words=["a"] * 5, break_after=3, break_by="kill") as (_, info):
-        with NameServerClient(front_door) as names:
-            names.register(info)
+        list_at(info, front_door)
         *parts, ending = ask(front_door, "/api/chat", chat()).lines
     assert [part["message"]["content"] for part in parts] == ["a"] * 3
     assert "error" in ending

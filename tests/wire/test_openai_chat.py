@@ -12,9 +12,9 @@ import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletion
 
-from callers import StartEngine, ask, engine_process, until
+from callers import StartEngine, ask, engine_process, list_at, until
 from fakes import FakeEngine
-from modelengine import NameServerClient, errors
+from modelengine import errors
 from openai_types import chunks, error_of, events, typed
 from servers import running
 
@@ -156,8 +156,7 @@ def test_a_stream_without_a_last_part_is_broken(serve: Any) -> None:
 
 def test_an_engine_that_is_killed_leaves_an_error_and_no_done(front_door: str) -> None:
     with engine_process("demo", pause_s=0.02, break_after=3, break_by="kill") as (_, info):
-        with NameServerClient(front_door) as names:
-            names.register(info)
+        list_at(info, front_door)
         *said, last = events(ask(front_door, CHAT, STREAM).body)
     assert len(said) >= 2
     assert error_of(last)["code"] == "stream_broken"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from callers import OpenFrontDoor, StartEngine, ask, engine_process, through, until
+from callers import OpenFrontDoor, StartEngine, ask, engine_process, list_at, through, until
 from fakes import FakeEngine
 from modelengine import ChatClient, NameServerClient, ServerInfo, errors
 from modelengine_gateway import proxy
@@ -19,11 +19,6 @@ INFERENCE = "/engine/inference"
 
 def chat(name: str = "demo", **changes: object) -> dict[str, object]:
     return {"model": name, "messages": [{"role": "user", "content": "hi"}], **changes}
-
-
-def list_as(front_door: str, info: ServerInfo) -> None:
-    with NameServerClient(front_door) as names:
-        names.register(info)
 
 
 def listed(front_door: str, name: str = "demo") -> list[ServerInfo]:
@@ -141,7 +136,7 @@ def test_a_killed_replica_costs_no_request_and_is_unlisted_by_the_first(
     front_door: str, start_engine: StartEngine
 ) -> None:
     with engine_process("demo") as (process, info):
-        list_as(front_door, info)
+        list_at(info, front_door)
         alive = start_engine(FakeEngine(), front_door)
         process.kill()
         process.wait()
@@ -152,7 +147,7 @@ def test_a_killed_replica_costs_no_request_and_is_unlisted_by_the_first(
 def test_when_nobody_is_left_the_model_is_unavailable_and_then_unknown(front_door: str) -> None:
     # Whose connection for reports breaks, is found dead before anybody asks.
     with engine_process("demo", reports_load=False) as (process, info):
-        list_as(front_door, info)
+        list_at(info, front_door)
         process.kill()
         process.wait()
         reply = ask(front_door, INFERENCE, chat())
@@ -163,7 +158,7 @@ def test_when_nobody_is_left_the_model_is_unavailable_and_then_unknown(front_doo
 
 def test_an_engine_killed_in_the_middle_ends_the_stream_with_an_error_line(front_door: str) -> None:
     with engine_process("demo", break_after=3, break_by="kill", pause_s=0.05) as (_, info):
-        list_as(front_door, info)
+        list_at(info, front_door)
         reply = ask(front_door, INFERENCE, chat())
         lines = [json.loads(line) for line in reply.body.splitlines()]
         assert [line["state"] for line in lines] == ["ok"] * 3 + ["error"]
@@ -220,7 +215,7 @@ def test_whoever_says_nothing_of_an_answer_is_passed_over(
     front_door: str, start_engine: StartEngine, answer: bytes
 ) -> None:
     with scripted(answer) as info:
-        list_as(front_door, info)
+        list_at(info, front_door)
         assert ask(front_door, INFERENCE, chat()).status == 503
         start_engine(FakeEngine(), front_door)
         assert [ask(front_door, INFERENCE, chat()).status for _ in range(4)] == [200] * 4
@@ -235,7 +230,7 @@ def test_whoever_says_nothing_of_an_answer_is_passed_over(
 )
 def test_half_a_line_is_never_passed_on(front_door: str, answer: bytes) -> None:
     with scripted(answer) as info:
-        list_as(front_door, info)
+        list_at(info, front_door)
         reply = ask(front_door, INFERENCE, chat())
     *whole, last = [json.loads(line) for line in reply.body.splitlines()]
     assert last["code"] == "stream_broken"
@@ -244,7 +239,7 @@ def test_half_a_line_is_never_passed_on(front_door: str, answer: bytes) -> None:
 
 def test_a_whole_answer_that_breaks_off_is_a_502(front_door: str) -> None:
     with scripted(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"state"') as info:
-        list_as(front_door, info)
+        list_at(info, front_door)
         reply = ask(front_door, INFERENCE, chat(stream=False))
     assert (reply.status, reply.envelope["code"]) == (502, "stream_broken")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from callers import OpenFrontDoor, Reply, StartEngine, ask, until
+from callers import OpenFrontDoor, Reply, StartEngine, ask, list_at, until
 from fakes import FakeEngine
 from modelengine import NameServerClient, ServerInfo, errors, wire
 from modelengine.registry import Registry
@@ -42,12 +42,6 @@ def asking(front_door: str, *said: str) -> Iterator[list[Future[Reply]]]:
     """Chats that are open at once."""
     with ThreadPoolExecutor(len(said)) as pool:
         yield [pool.submit(ask, front_door, INFERENCE, chat(words)) for words in said]
-
-
-def list_at(info: ServerInfo, *front_doors: str) -> None:
-    for front_door in front_doors:
-        with NameServerClient(front_door) as names:
-            names.register(info)
 
 
 def test_an_engine_s_load_is_told_at_once_when_it_changes_and_as_a_sign_of_life(

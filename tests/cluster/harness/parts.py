@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from . import binaries, containerd, images, leftovers, places
 
 _STARTED = time.monotonic()
+# What makes and loads images.
+_FOR_IMAGES = (binaries.CONTAINERD, binaries.PAUSE)
 
 
 def say(text: str) -> None:
@@ -31,6 +35,11 @@ def install_packages() -> None:
     binaries.require(wanted)
 
 
+def build(programs: Iterable[binaries.Binary]) -> None:
+    for program in programs:
+        binaries.find(program, say)
+
+
 def load_images() -> None:
     leftovers.clean()
     name = f"images-{os.getpid()}"
@@ -45,9 +54,12 @@ def load_images() -> None:
 def main() -> int:
     try:
         install_packages()
-        for binary in binaries.ALL:
-            binaries.find(binary, say)
-        load_images()
+        build(_FOR_IMAGES)
+        # Each waits for the network or has work for one core only, half of its time.
+        with ThreadPoolExecutor(1) as pool:
+            rest = pool.submit(build, [binary for binary in binaries.ALL if binary not in _FOR_IMAGES])
+            load_images()
+            rest.result()
     except places.Missing as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
