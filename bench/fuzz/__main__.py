@@ -1,20 +1,21 @@
 """`make fuzz`, or `PYTHONPATH=tests python -m bench.fuzz [--requests N] [--streams N] [--seed N]`.
 
 A front door in a process of its own, and an engine without a model behind it that counts its open answers. Nothing may
-be answered 5xx but what is documented, nothing may crash or stay open, and memory must be flat once it is warm.
+be answered 5xx but what is documented, nothing may crash or stay open, and memory must be flat, see `memory.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import itertools
 import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +24,18 @@ from typing import Any
 import psutil
 
 import processes
-from bench.fuzz import requests, sending, streams
+from bench.fuzz import memory, requests, sending, streams
+from bench.fuzz.sending import Stream
 from callers import ask
 from fakes import FakeEngine
 from modelengine.protocol import ServerInfo
+from modelengine_api.limits import MAX_BODY_BYTES
 from modelengine_runtime.registration import Registration
 from servers import running
 
-WARM_UP = 0.2
-GROWTH = 1.05
-# Of a front door that is 60 MB large; what an allocator keeps is no leak.
-SLACK_BYTES = 3_000_000
+STREAM_PATIENCE_S = sending.PATIENCE_S / 5
+# Of memory, evenly over all that is sent.
+SAMPLES = 250
 IDLE_WITHIN_S = 10.0
 SHOWN = 10
 
@@ -84,46 +86,62 @@ def opened(folder: Path) -> Iterator[Door]:
 def fuzzed(door: Door, requests_count: int, streams_count: int, seed: int) -> list[str]:
     """Sends so many; says what is wrong, and prints what was heard."""
     document = json.loads(ask(door.address, "/openapi.json", method="GET").body)
-    made = requests.endless(document, random.Random(seed))
-    of_requests = ([request.rendered()] for request in made)
-    of_bytes = streams.endless(random.Random(seed))
-    wrong: list[str] = []
-
-    def send(source: Iterator[list[bytes]], count: int, patience_s: float) -> str:
-        heard = asyncio.run(sending.all_of(door.port, itertools.islice(source, count), patience_s))
-        wrong.extend(heard.wrong)
-        return str(heard)
-
-    def send_share(share: float) -> None:
-        print("requests:", send(of_requests, int(requests_count * share), sending.PATIENCE_S))
-        print("streams: ", send(of_bytes, int(streams_count * share), sending.PATIENCE_S / 5))
-
-    send_share(WARM_UP)
-    warm = _idle(door, wrong)
-    send_share(1 - WARM_UP)
-    after = _idle(door, wrong)
-    print(f"memory: {warm / 1e6:.1f} MB when warm, {after / 1e6:.1f} MB at the end")
-    if after > warm * GROWTH + SLACK_BYTES:
-        wrong.append(f"memory grew from {warm} to {after} bytes")
+    of_requests = (Stream([made.rendered()]) for made in requests.endless(document, random.Random(seed)))
+    of_bytes = (Stream(pieces, STREAM_PATIENCE_S) for pieces in streams.endless(random.Random(seed)))
+    count = requests_count + streams_count
+    mixed = itertools.islice(_mixed(of_requests, of_bytes, streams_count / count), count)
+    samples: list[int] = []
+    sent = itertools.chain(_largest(document, seed, requests_count // 2), _watched(mixed, count, door, samples))
+    heard = asyncio.run(sending.all_of(door.port, sent))
+    wrong = [*heard.wrong, *_left_open(door)]
+    print(f"answers by status: {heard}")
+    print(f"memory from the start to the end, MB: {memory.curve(samples)}")
+    print(f"memory at the end, by what it was once warm: {memory.growth(samples):.3f}")
+    if complaint := memory.complaint(samples):
+        wrong.append(complaint)
     return wrong
 
 
-def _idle(door: Door, wrong: list[str]) -> int:
-    """The front door's memory, once nothing is open any more; what still is, is wrong."""
+def _mixed(of_requests: Iterator[Stream], of_bytes: Iterator[Stream], share: float) -> Iterator[Stream]:
+    """Of both, evenly, this share of bytes."""
+    due = 0.0
+    while True:
+        due += share
+        yield next(of_bytes if due >= 1 else of_requests)
+        due %= 1
+
+
+def _largest(document: requests.Schema, seed: int, count: int) -> list[Stream]:
+    """The largest of so many others that are read at all: what they make an allocator keep is no leak later on."""
+    others = itertools.islice(requests.endless(document, random.Random(-1 - seed)), count)
+    read = (made for made in others if len(made.body) <= MAX_BODY_BYTES)
+    return [Stream([made.rendered()]) for made in heapq.nlargest(count // 100, read, key=lambda made: len(made.body))]
+
+
+def _watched(source: Iterable[Stream], count: int, door: Door, samples: list[int]) -> Iterator[Stream]:
+    every = max(1, count // SAMPLES)
+    for number, stream in enumerate(source):
+        if number % every == 0:
+            samples.append(door.memory())
+        yield stream
+
+
+def _left_open(door: Door) -> Iterator[str]:
+    """What is wrong with it once everybody has left, and has had the time to."""
     deadline = time.monotonic() + IDLE_WITHIN_S
     while (door.engine.open_streams or door.connections() > 1) and time.monotonic() < deadline:
         time.sleep(0.1)
     if door.engine.open_streams:
-        wrong.append(f"{door.engine.open_streams} answer(s) are still open at the engine")
+        yield f"{door.engine.open_streams} answer(s) are still open at the engine"
     # The engine's own, which renews its entry.
     if (left := door.connections()) > 1:
-        wrong.append(f"{left} connection(s) are still open at the front door")
+        yield f"{left} connection(s) are still open at the front door"
     body: Any = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": False}
     if (reply := ask(door.address, "/engine/inference", body)).status != 200:
-        wrong.append(f"a good request is answered {reply.status}: {reply.body[:200]!r}")
-    if "Traceback" in door.server.output:
-        wrong.append(door.server.output[-3000:])
-    return door.memory()
+        yield f"a good request is answered {reply.status}: {reply.body[:200]!r}"
+    said = door.server.output
+    if (at := said.find("Traceback")) >= 0:
+        yield said[max(0, at - 300) : at + 3000]
 
 
 def main() -> int:

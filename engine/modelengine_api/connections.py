@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -68,6 +68,11 @@ class Connection(HttpToolsProtocol):
         self._expect(self.bounds.head_s)
         if len(self.connections) > self.bounds.connections * TOLD + 1:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # Where the client reset it, uvicorn's timer would hold all of this for as long as a client may be idle.
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -183,7 +188,7 @@ class Joined:
         self._transport = transport
         self._loop = loop
         self._head = b""
-        self.write: Callable[[bytes], None] = self._hold
+        self._is_head_out = False
 
     def close(self) -> None:
         self._flush()
@@ -192,19 +197,22 @@ class Joined:
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def _hold(self, head: bytes) -> None:
-        self._head = head
-        self.write = self._join
-        self._loop.call_soon(self._flush)
-
-    def _join(self, data: bytes) -> None:
-        whole, self._head = self._head + data, b""
-        self.write = self._transport.write
-        self._transport.write(whole)
+    def write(self, data: bytes) -> None:
+        if self._is_head_out:
+            # One that broke takes nothing any more, and whoever answers is told a little later.
+            if not self._transport.is_closing():
+                self._transport.write(data)
+        elif self._head:
+            whole, self._head = self._head + data, b""
+            self._is_head_out = True
+            self.write(whole)
+        else:
+            self._head = data
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._head:
-            self._join(b"")
+            self.write(b"")
 
 
 def _rendered(failure: errors.ModelEngineError, path: str) -> bytes:

@@ -79,6 +79,8 @@ class Observed:
             call.status = call.status or 500
             raise
         finally:
+            # It holds the scope, so the two would stay until the collector comes.
+            del scope[DIRECT]
             seconds = time.perf_counter() - call.began_at
             self._tally.end(call, seconds)
             if access.isEnabledFor(logging.INFO) and scope["path"] not in PROBES:

@@ -48,7 +48,7 @@ class Client:
         self._task = task
         self._is_served = False
         self.is_lost = False
-        self._listening = asyncio.create_task(self._listen(receive))
+        self._listening: asyncio.Task[None] | None = asyncio.create_task(self._listen(receive))
 
     async def _listen(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -64,7 +64,10 @@ class Client:
     def served(self) -> None:
         """There is nothing to wait for any more; said before the last bytes leave. May be said again."""
         self._is_served = True
-        self._listening.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+            # It holds this one by what it was cancelled at, so the two would stay until the collector comes.
+            self._listening = None
 
     def forgive(self) -> None:
         """The task goes on after it was cancelled."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 from modelengine import announce
 from modelengine_api import logs, programs, serving
 from modelengine_api.connections import Bounds
-from modelengine_gateway import app, settings
-
-COLLECT_EVERY = (20_000, 50, 100)
+from modelengine_gateway import app, memory, settings
 
 
 def main() -> None:
@@ -21,11 +18,7 @@ def main() -> None:
 
         cluster.require()
     door = app.create(chosen)
-    # Everything up to here stays: no collection need go through it, while streams stand still.
-    gc.collect()
-    gc.freeze()
-    # What a stream leaves goes without the collector; let it look seldom, for it stops a thousand of them.
-    gc.set_threshold(*COLLECT_EVERY)
+    memory.settle()
     serving.serve(
         door.app,
         chosen.listen_host,

@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
@@ -122,7 +122,6 @@ class Connection(asyncio.Protocol):
         if self._failure is None:
             self._failure = failure
             self._transport.abort()
-            # The two hold each other.
             self._parser = None
         self._wake()
 
@@ -135,6 +134,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's by their methods only.
         self._transport = cast(asyncio.Transport, transport)
+        # Only now: the two hold each other until this connection ends, and one that never came about does not.
+        self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()

@@ -265,14 +265,14 @@ def _ok(found: Listing) -> bytes:
 
 
 async def _whole_body(receive: Receive) -> bytes:
-    body, more = b"", True
+    parts, more = [], True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
         more = message.get("more_body", False)
-    return body
+    return b"".join(parts)
 
 
 def look_ups(directory: Directory) -> list[BaseRoute]:

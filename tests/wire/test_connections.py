@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
+import uvloop
 from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 from uvicorn.protocols.http import httptools_impl
@@ -322,12 +323,32 @@ def test_the_head_of_an_answer_goes_out_with_the_first_of_its_body_or_alone_wher
         assert sock.recv(65536).startswith(b"4\r\nbody")
 
 
+def test_what_is_said_on_a_connection_that_just_broke_is_dropped() -> None:
+    async def complaints() -> list[str]:
+        found: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: found.append(context["message"]))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+            joined = connections.Joined(transport, loop)
+            joined.write(b"head")
+            transport.abort()
+            await asyncio.sleep(0)
+            joined.write(b"body")
+            await asyncio.sleep(0)
+        return found
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(complaints()) == []
+
+
 def test_what_is_relied_on_of_uvicorns_inside_is_there() -> None:
     """Fails when a newer uvicorn has other callbacks or attributes: `connections.py` must be read again then."""
     names = httptools_impl.HttpToolsProtocol.__init__.__code__.co_names
     assert {"app", "connections", "cycle", "loop", "pipeline", "transport"} <= set(names)
     callbacks = ("connection_made", "data_received", "on_header", "on_headers_complete", "on_message_begin")
-    for name in (*callbacks, "on_message_complete", "send_400_response"):
+    for name in (*callbacks, "on_message_complete", "send_400_response", "_unset_keepalive_if_required"):
         assert name in vars(httptools_impl.HttpToolsProtocol), name
     cycle = httptools_impl.RequestResponseCycle.__init__.__code__.co_names
     assert {"disconnected", "message_event", "response_complete", "response_started", "transport"} <= set(cycle)
