@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
@@ -26,9 +25,10 @@ Record = TypeVar("Record")
 # What goes deeper is made to hurt whoever follows it down.
 MAX_NESTING = 64
 MAX_FIELDS = 65_536
+MAX_CONTAINERS = 65_536
 # A body with more values than this is told its first fault only, and its nulls are faults.
 MANY_VALUES = 8192
-STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+SLICE_BYTES = 256 * 1024
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # As signed bytes: one level up, one down.
 UP_AND_DOWN = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -56,6 +56,8 @@ class Reader(Generic[Record]):
 
         Raises InvalidRequest naming each bad field.
         """
+        if counts_over(body, b"[{", MAX_CONTAINERS):
+            raise errors.InvalidRequest(f"body: has more than {MAX_CONTAINERS} lists and objects")
         if is_nested_deeper(body, MAX_NESTING):
             rule = f"is nested more than {MAX_NESTING} deep"
             detail = {"type": "too_deep", "loc": "body", "msg": rule, "input": None}
@@ -101,17 +103,35 @@ def failing_fast(schema: Any) -> Any:
     return {**changed, "fail_fast": True} if schema.get("type") in ("list", "tuple") else changed
 
 
-def counts_over(body: bytes, sign: bytes, many: int) -> bool:
-    """Whether the sign stands more often than this outside of texts."""
-    return body.count(sign) > many and STRING.sub(b"", body).count(sign) > many
+def counts_over(body: bytes, signs: bytes, many: int) -> bool:
+    """Whether any of the signs stands outside of texts, all counted, more often than this."""
+    if _count(body, signs) <= many:
+        return False
+    return any(so_far > many for so_far in itertools.accumulate(_count(part, signs) for part in outside_of_texts(body)))
+
+
+def _count(body: bytes, signs: bytes) -> int:
+    return sum(body.count(sign) for sign in signs)
 
 
 def is_nested_deeper(body: bytes, depth: int) -> bool:
     """Whether brackets stand deeper in each other than this. Most bodies have not even so many."""
-    if body.count(b"[") + body.count(b"{") <= depth:
+    if _count(body, b"[{") <= depth:
         return False
-    steps = array("b", STRING.sub(b"", body).translate(UP_AND_DOWN, NOT_BRACKETS))
+    brackets = b"".join(part.translate(None, NOT_BRACKETS) for part in outside_of_texts(body))
+    steps = array("b", brackets.translate(UP_AND_DOWN))
     return max(itertools.accumulate(steps), default=0) > depth
+
+
+def outside_of_texts(body: bytes) -> Iterator[bytes]:
+    """The parts of a body of JSON that are no text, in order: by splitting, ten times as fast as by any expression."""
+    # Behind a backslash that is one of a text, a quote is one too.
+    body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    is_inside = False
+    for at in range(0, len(body), SLICE_BYTES):
+        parts = body[at : at + SLICE_BYTES].split(b'"')
+        yield b"".join(parts[is_inside::2])
+        is_inside ^= len(parts) % 2 == 0
 
 
 def _drop(value: Any, parents: Sequence[str | int], key: str | int) -> None:

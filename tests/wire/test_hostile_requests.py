@@ -122,8 +122,9 @@ def test_a_large_body_that_is_made_to_be_slow_to_count_is_not() -> None:
         {"messages": [{"role": "user", "content": [None] * 500_000}]},
         {"resume": {"token_ids": [None] * 500_000}, "tools": [None] * 500_000, "format": 7},
         {f"k{i}": 1 for i in range(100_000)},
+        {"messages": [[1]] * 500_000},
     ],
-    ids=["messages", "content", "nulls", "fields"],
+    ids=["messages", "content", "nulls", "fields", "lists"],
 )
 def test_a_million_faults_are_told_as_one_so_that_nobody_else_waits(
     door: str, route: str, wrong: dict[str, object]
