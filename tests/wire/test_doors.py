@@ -36,7 +36,7 @@ def engine(start_engine: StartEngine) -> str:
         ({**GOOD, "options": {"seed": 2**70}}, "options.seed: must be at most"),
         (
             {**GOOD, "n": 10**9},
-            "n: unknown; known are cache_salt, messages, model, options, parallel_tool_calls, resume, stream, tool_choice",
+            "n: unknown; known are cache_salt, messages, model, options, parallel_tool_calls, resume, stream, tool_",
         ),
     ],
 )
