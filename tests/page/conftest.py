@@ -14,7 +14,7 @@ from callers import list_at
 from debian import program
 from fakes import FakeEngine
 from modelengine.protocol import ServerInfo
-from modelengine_gateway import app
+from modelengine_gateway import app, upstream
 from modelengine_gateway.settings import Settings
 from servers import running
 from walks import FLAGS
@@ -47,6 +47,13 @@ class Complaints:
     def _request(self, url: str) -> None:
         if not url.startswith((self.origin, "blob:", "data:")):
             self.found.append(f"asked {url}")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser keeps a machine so busy that an engine of this process may answer late, which is not dead."""
+    for name in ("CONNECT_TIMEOUT_S", "PROBE_TIMEOUT_S"):
+        monkeypatch.setattr(upstream, name, WAIT_MS / 1000)
 
 
 @pytest.fixture(scope="module")
