@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from callers import list_at
 from debian import program
@@ -21,7 +21,10 @@ from walks import FLAGS
 
 # A fake is registered once and stays for the whole test.
 LONG_LEASE_S = 3600.0
-WAIT_MS = 10_000
+# For what comes at once on an idle machine.
+WAIT_MS = 20_000
+
+expect.set_options(timeout=WAIT_MS)
 
 Serve = Callable[..., str]
 Visit = Callable[..., Page]
