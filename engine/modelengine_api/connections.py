@@ -46,6 +46,11 @@ class Bounds:
         """These, with no more connections than a process may have that opens another one for each."""
         return replace(self, connections=max(1, min(self.connections, (open_files - OTHER_FILES) // 2)))
 
+    @property
+    def open_files(self) -> int:
+        """The most that a process has open which has another connection for each."""
+        return 2 * self.connections + OTHER_FILES
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which `look` ends when a deadline of `bounds` is over."""
