@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,14 @@ def test_a_stop_begins_with_the_farewell_so_that_no_watch_holds_it_up(start_fron
         assert process.wait(timeout=5) == 0
         with pytest.raises(errors.Unavailable, match="stopping"):
             next(watch)
+
+
+def test_the_kernel_has_room_for_all_its_files_before_anybody_comes(start_front_door: StartFrontDoor) -> None:
+    """Where it makes room later, all streams stand still for 10 to 20 ms."""
+    process = start_front_door(MODELENGINE_MAX_CONNECTIONS="700")
+    port_of(process)
+    status = Path(f"/proc/{process.pid}/status").read_text().split()
+    assert int(status[status.index("FDSize:") + 1]) >= 1400
 
 
 def test_a_taken_port_is_one_line_on_stderr_and_code_1(start_front_door: StartFrontDoor) -> None:
