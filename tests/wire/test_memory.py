@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from callers import OpenFrontDoor, StartEngine, ask, until
 from fakes import FakeEngine
-from modelengine.protocol import ChatRequest
+from modelengine.chats import ChatRequest
 from modelengine_api.connections import Joined
 from modelengine_api.streaming import Client
 from modelengine_gateway.connection import Connection
