@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -174,6 +174,8 @@ def _spelt(spell: Spell, token: int, logprob: float) -> dict[str, Any]:
 
 def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) -> list[bool]:
     """Of each token whether it stands in the content that came of them all; always so where that can't be told."""
+    if any(token["bytes"] is None for token in spelt):
+        return [True] * len(spelt)
     text = b"".join(bytes(token["bytes"]) for token in spelt)
     borders = [0, *itertools.accumulate(len(token["bytes"]) for token in spelt)]
     inside = bytearray(len(text))
@@ -183,7 +185,7 @@ def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) ->
         if isinstance(delta, Call):
             continue
         written = delta.text.encode(errors="surrogatepass")
-        begin = _place(written, text[:end], borders)
+        begin = _place(written, text[:end], frozenset(borders))
         if begin is not None:
             inside[begin : begin + len(written)] = bytes([isinstance(delta, Content)]) * len(written)
             end = begin
@@ -192,7 +194,7 @@ def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) ->
     return [any(inside[begin:end]) for begin, end in itertools.pairwise(borders)]
 
 
-def _place(written: bytes, text: bytes, borders: Sequence[int]) -> int | None:
+def _place(written: bytes, text: bytes, borders: Set[int]) -> int | None:
     """Where in the text this stands: rather where tokens begin and end than in the middle of a mark, rather late."""
     found = [i for i in range(len(text) - len(written) + 1) if text.startswith(written, i)]
     return max(found, key=lambda i: ((i in borders) + (i + len(written) in borders), i), default=None)

@@ -104,10 +104,13 @@ def test_what_is_no_call_after_all_is_text_with_its_marks(broken: str) -> None:
     assert read(f"a {broken}") == [Content(f"a {broken}")]
 
 
-def likelihoods(pieces: Sequence[str]) -> tuple[str, list[str]]:
+def likelihoods(pieces: Sequence[str], *, knows_bytes: bool = True) -> tuple[str, list[str]]:
     """The content of an answer whose tokens are these, and which of them are told to be part of it."""
-    parser = template().parser([], TOOLS)
-    renderer = Renderer("demo", 1, 0, parser=parser, spell=lambda token: (pieces[token], pieces[token].encode()))
+
+    def spell(token: int) -> tuple[str, bytes | None]:
+        return pieces[token], pieces[token].encode() if knows_bytes else None
+
+    renderer = Renderer("demo", 1, 0, parser=template().parser([], TOOLS), spell=spell)
     likely = (Likelihood(-1.0, ()),)
     parts = [Part(i, (i,), piece, i + 1, likely) for i, piece in enumerate(pieces)]
     end = End(FinishReason.STOP, len(pieces), (), len(pieces))
@@ -130,6 +133,11 @@ def likelihoods(pieces: Sequence[str]) -> tuple[str, list[str]]:
 )
 def test_of_each_token_it_is_told_whether_it_stands_in_the_content(pieces: list[str], of_content: list[str]) -> None:
     assert likelihoods(pieces)[1] == of_content
+
+
+def test_where_the_bytes_of_tokens_are_not_known_all_count_as_content() -> None:
+    thought = ["<think>", "hm", "</think>", "\n\nHello"]
+    assert likelihoods(thought, knows_bytes=False)[1] == thought
 
 
 @given(
