@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
-# As many tests at once as keep the cores busy while some of them wait, a file's always one after the other.
-WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
+# As many tests at once as there are cores, for many of them are of processes that need one; a file's one after the other.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
 # For `make images`: what builds, what its images are called, and more flags for it (--build-arg BASE=..., --push).
