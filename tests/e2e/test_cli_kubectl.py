@@ -144,7 +144,8 @@ def test_the_port_forward_ends_with_us_however_we_end(
         assert until(lambda: len(kubectl.forwarders) == 1, 20)
         (pid,) = kubectl.forwarders
         window.process.send_signal(number)
-        assert window.end() == (130 if number is signal.SIGINT else -number), window.err
+        # Python ends by SIGINT itself where that came amid an `exec`, as dataclasses have it; a shell calls both 130.
+        assert window.end() in ((130, -number) if number is signal.SIGINT else (-number,)), window.err
         assert until(lambda: not Path(f"/proc/{pid}").exists(), 5)
 
 
