@@ -65,7 +65,7 @@ def serve(
     """Serves the app until a signal or the end of stdin stops it. `on_listening` is told the port that it got."""
     sock = programs.listen(host, port)
     bounds = bounds.that_fit(_open_files())
-    make_room_for_files(bounds.open_files)
+    _make_room_for_files(bounds.open_files)
 
     async def until_stopped() -> None:
         stop = Stop()
@@ -140,7 +140,7 @@ async def run(
             task.cancel()
 
 
-def make_room_for_files(count: int) -> None:
+def _make_room_for_files(count: int) -> None:
     """Has the kernel make this process's table of open files so large at once.
 
     By itself it doubles the table whenever that is full, and in a process with threads each time stands still until all

@@ -178,6 +178,7 @@ def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) ->
         return [True] * len(spelt)
     text = b"".join(bytes(token["bytes"]) for token in spelt)
     borders = [0, *itertools.accumulate(len(token["bytes"]) for token in spelt)]
+    at_border = frozenset(borders)
     inside = bytearray(len(text))
     end = len(text)
     # From the end: more of what is not said, marks and the space around a thought, stands before it than behind.
@@ -185,7 +186,7 @@ def _are_content(spelt: Sequence[Mapping[str, Any]], deltas: Sequence[Delta]) ->
         if isinstance(delta, Call):
             continue
         written = delta.text.encode(errors="surrogatepass")
-        begin = _place(written, text[:end], frozenset(borders))
+        begin = _place(written, text[:end], at_border)
         if begin is not None:
             inside[begin : begin + len(written)] = bytes([isinstance(delta, Content)]) * len(written)
             end = begin

@@ -315,28 +315,19 @@ def _stalling() -> Iterator[ServerInfo]:
     """Is ready, begins every answer, and never goes on."""
     line = b'{"state":"ok","msg":{"content":"x"}}\n'
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line)
-    taken: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            while True:
-                try:
-                    taken.append(listener.accept()[0])
-                except OSError:
-                    return
-                is_chat = taken[-1].recv(65536).startswith(b"POST")
-                ready = READY
-                taken[-1].sendall(begun if is_chat else ready)
+    def converse(sock: socket.socket) -> None:
+        if not sock.recv(65536).startswith(b"POST"):
+            sock.sendall(READY)
+            return
+        with suppress(ConnectionResetError):
+            sock.sendall(begun)
+            # Until the front door has given it up.
+            while sock.recv(65536):
+                pass
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield ServerInfo("demo", *listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for sock in taken:
-                sock.close()
+    with listening(converse) as info:
+        yield info
 
 
 def test_an_answer_without_an_end_ends_at_its_deadline(
